@@ -1,0 +1,67 @@
+# make run    serve the API and the demo page on 127.0.0.1:8000
+# make test   every test that needs no GPU (20 minutes at most on 2 cores)
+# make check  the fast subset: format, lint, types, layers, large files, unit tests
+# Each target installs into .venv first; a second call finds that done.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: run test check lint format install clean
+
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+# The first interpreter that runs at all and has a version that pyproject.toml allows.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+BIN := $(VENV)/bin
+# Seconds for all tests together.
+TEST_TIME ?= 1200
+
+run: $(VENV)/.installed
+	$(BIN)/sparsight serve --demo --host $(HOST) --port $(PORT)
+
+# Tests reach no model hub and send no usage data, whatever a library would like to do.
+test check: export HF_HUB_OFFLINE = 1
+test check: export GRADIO_ANALYTICS_ENABLED = False
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not gpu" --session-timeout=$(TEST_TIME)
+
+check: lint
+	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	.ci/large-files
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/.installed-dev
+
+$(VENV)/.python:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer was not found; install it, or call" \
+		"make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "creating $(VENV) with $(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --upgrade pip
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing sparsight and what it needs (several minutes the first time)"
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
