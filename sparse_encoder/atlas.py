@@ -1,0 +1,149 @@
+"""The feature atlas: what each feature means and how strong it gets, one row a feature.
+
+Everything is measured on a fixed reference set (see atlas_build.py) and belongs to one model: the
+fingerprint inside is compared when the atlas is opened, since feature 812 of another model is
+another thing. Two files: ``features.parquet`` and ``vocabulary.txt.gz``.
+"""
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparse_encoder.errors import SparsightError
+
+FloatArray = NDArray[np.float32]
+NUMBERS = ("name_score", "density", "p50", "p90", "p99", "max", "modality")
+TABLE_FILE = "features.parquet"
+VOCABULARY_FILE = "vocabulary.txt.gz"
+
+# A bare word and a sentence around it: the text head was trained on captions, and the mean of the
+# two codes is less jumpy than either. Naming and resolving share them, so names resolve as read.
+TEMPLATES = ("{}", "a photo of a {}.")
+
+
+def concept_codes(phrases: Sequence[str], encode_text: Callable[[list[str]], Tensor]) -> Tensor:
+    """The code of each phrase, (phrases, features): the mean over its filled-in templates."""
+    prompts = [template.format(phrase) for phrase in phrases for template in TEMPLATES]
+    codes = encode_text(prompts)  # (phrases * templates, features)
+    return codes.view(len(phrases), len(TEMPLATES), -1).mean(1)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureAtlas:
+    """Names and scales of all features of one model; read-only, safe to share.
+
+    Arrays have shape (features,). Raises ValueError where a length differs.
+    """
+
+    fingerprint: str  # of the model it was made for
+    names: list[str]  # the word with the largest text activation, "" where no word has any
+    runner_up: list[list[str]]  # the next words, best first
+    name_score: FloatArray  # text activation of the name, raw units, higher is surer
+    density: FloatArray  # share of reference images with the feature active, [0, 1]
+    p50: FloatArray  # percentiles of the non-zero global activations, raw units, 0 where dead
+    p90: FloatArray
+    p99: FloatArray  # the unit of a dose
+    max: FloatArray
+    modality: FloatArray  # [0, 1], 1 = active on images only, 0 = on texts only, 0.5 = on neither
+    vocabulary: frozenset[str]  # lower-case words and phrases that a concept may use
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        for field in ("runner_up", *NUMBERS):
+            if len(getattr(self, field)) != n:
+                got = len(getattr(self, field))
+                raise ValueError(f"atlas field {field} has {got} entries for {n} features")
+
+    @property
+    def n_features(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def dead(self) -> NDArray[np.bool_]:
+        """True where a feature was never active on the reference images."""
+        return np.asarray(self.density == 0)
+
+    @cached_property
+    def known_names(self) -> frozenset[str]:
+        """All feature names in lower case."""
+        return frozenset(name.lower() for name in self.names if name)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes both files; each appears whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        words = "".join(f"{word}\n" for word in sorted(self.vocabulary)).encode()
+        # mtime=0: the same atlas gives the same bytes, so that its hash can be pinned.
+        _replace(folder / VOCABULARY_FILE, gzip.compress(words, mtime=0))
+        columns = {
+            "feature": pa.array(np.arange(self.n_features, dtype=np.int32)),
+            "name": pa.array(self.names, pa.string()),
+            "runner_up": pa.array(self.runner_up, pa.list_(pa.string())),
+            **{key: pa.array(getattr(self, key), pa.float32()) for key in NUMBERS},
+        }
+        table = pa.table(columns).replace_schema_metadata(
+            {
+                "fingerprint": self.fingerprint,
+                "vocabulary_sha256": hashlib.sha256(words).hexdigest(),
+            }
+        )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        _replace(folder / TABLE_FILE, sink.getvalue().to_pybytes())
+
+    @classmethod
+    def load(cls, folder: Path | str, *, fingerprint: str | None = None) -> "FeatureAtlas":
+        """The atlas in `folder`; with `fingerprint`, only if it was made for that model.
+
+        Raises SparsightError where a file is missing, damaged or of another model.
+        """
+        folder = Path(folder)
+        try:
+            table = pq.read_table(folder / TABLE_FILE)
+            words = gzip.decompress((folder / VOCABULARY_FILE).read_bytes())
+            meta = {key.decode(): text.decode() for key, text in (table.schema.metadata).items()}
+            found, digest = meta["fingerprint"], meta["vocabulary_sha256"]
+            numbers = {key: _floats(table, key) for key in NUMBERS}
+            names, runner_up = table["name"].to_pylist(), table["runner_up"].to_pylist()
+        except (OSError, EOFError, KeyError, AttributeError, pa.ArrowInvalid) as error:
+            raise SparsightError(
+                f"no readable feature atlas in {folder} ({error}); it needs {TABLE_FILE} and "
+                f"{VOCABULARY_FILE} as the atlas build wrote them",
+                code="bad_atlas",
+            ) from error
+        if fingerprint is not None and found != fingerprint:
+            raise SparsightError(
+                f"the feature atlas in {folder} was made for model {found[:12]}, not for "
+                f"{fingerprint[:12]}: its feature numbers mean other things here; build it again",
+                code="other_fingerprint",
+            )
+        if hashlib.sha256(words).hexdigest() != digest:
+            raise SparsightError(
+                f"{VOCABULARY_FILE} and {TABLE_FILE} in {folder} come from different builds; "
+                f"build the atlas again",
+                code="bad_atlas",
+            )
+        return cls(
+            found, names, runner_up, vocabulary=frozenset(words.decode().splitlines()), **numbers
+        )
+
+
+def _floats(table: pa.Table, key: str) -> FloatArray:
+    return np.asarray(table[key].to_numpy(), dtype=np.float32)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes aside, then renames, so that a stopped build leaves no half file under the name."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)

@@ -1,0 +1,91 @@
+"""Sparse codes of one or more images, kept as compressed rows.
+
+Row layout: image 0 global, image 0 cells in reading order, image 1 global, and so on. Values are
+positive and un-normalised (normalisation belongs to the loss and to retrieval). One dense batch of
+81 cells x 4,096 features is 1.3 MB an image; as rows at 5 % density it is a twentieth of that.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Compressed rows: row r holds features ``index[offset[r]:offset[r + 1]]``, ascending.
+
+    index: (nnz,) int64, value: (nnz,) float32 and > 0, offset: (n_rows + 1,) int64.
+    grid: (rows, cols) of the cells, (0, 0) where only the global code is held.
+    """
+
+    index: Tensor
+    value: Tensor
+    offset: Tensor
+    n_features: int
+    grid: tuple[int, int] = (0, 0)
+
+    @property
+    def n_cells(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.offset) - 1
+
+    @property
+    def n_images(self) -> int:
+        return self.n_rows // (1 + self.n_cells)
+
+    @classmethod
+    def from_dense(cls, rows: Tensor, grid: tuple[int, int] = (0, 0)) -> "Codes":
+        """From rows (n_images * (1 + cells), features), non-negative."""
+        if len(rows) % (1 + grid[0] * grid[1]):
+            raise ValueError(f"{len(rows)} rows are no whole number of images with grid {grid}")
+        row, index = rows.nonzero(as_tuple=True)
+        offset = torch.zeros(len(rows) + 1, dtype=torch.int64)
+        offset[1:] = torch.bincount(row, minlength=len(rows)).cumsum(0)
+        return cls(index, rows[row, index].float(), offset, rows.shape[1], grid)
+
+    def dense(self) -> Tensor:
+        """All rows as one tensor (n_rows, features)."""
+        row = torch.repeat_interleave(torch.arange(self.n_rows), self.offset.diff())
+        out = torch.zeros(self.n_rows, self.n_features)
+        out[row, self.index] = self.value
+        return out
+
+    def image(self, i: int) -> "Codes":
+        """The rows of image i alone."""
+        n = 1 + self.n_cells
+        lo, hi = int(self.offset[i * n]), int(self.offset[(i + 1) * n])
+        offset = self.offset[i * n : (i + 1) * n + 1] - lo
+        return Codes(self.index[lo:hi], self.value[lo:hi], offset, self.n_features, self.grid)
+
+    @classmethod
+    def cat(cls, codes: Sequence["Codes"]) -> "Codes":
+        """Several images after one another; all share features and grid."""
+        first = codes[0]
+        if any((c.n_features, c.grid) != (first.n_features, first.grid) for c in codes):
+            raise ValueError("codes of different width or grid cannot be put in one batch")
+        offset = [torch.zeros(1, dtype=torch.int64), *(c.offset.diff() for c in codes)]
+        return cls(
+            torch.cat([c.index for c in codes]),
+            torch.cat([c.value for c in codes]),
+            torch.cat(offset).cumsum(0),
+            first.n_features,
+            first.grid,
+        )
+
+    def density(self) -> float:
+        """Share of active features in the global codes (threshold 0), in [0, 1]."""
+        counts = self.offset.diff()[:: 1 + self.n_cells].float()
+        return float(counts.mean() / self.n_features)
+
+    def sha256(self) -> str:
+        """Digest of the codes, equal exactly where every row is bit-identical."""
+        digest = hashlib.sha256(f"{self.n_features} {self.grid}".encode())
+        for part in (self.offset, self.index, self.value):
+            digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()

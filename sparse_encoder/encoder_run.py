@@ -1,0 +1,64 @@
+"""What an encoder's training run is made of, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparse_encoder.encoder import EncoderConfig
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.run_config import override
+
+
+@dataclass(frozen=True)
+class EncoderRun:
+    """One run over cached trunk outputs."""
+
+    features: int = 8192
+    activation: str = "relu"  # or "identity", the dense head to compare with
+    bias: float = -1.3  # initial, in deviations of the pre-code
+    image_trunk: str = "efficientnet-lite2"
+    text_trunk: str = "all-minilm-l6-v2"
+    epochs: float = 20.0  # passes over the weighted pairs
+    batch: int = 512
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    cap: float = 50.0  # of the similarity scale
+    dropout: float = 0.2  # of trunk outputs; half of it for texts
+    windows: int = 7  # random windows of cells per photograph, beside the whole
+    label_weight: float = 4.0
+    rule_weight: float = 2.0
+    soft: float = 1.0  # weight of like texts as positives
+    soft_temperature: float = 0.07
+    teacher: float = 1.0  # weight of the trunk's own classifier as a teacher
+    teacher_batch: int = 256
+    density: float = 0.046  # aimed at, for training photographs; 1 = no pressure
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise SparsightError(f"density={self.density} is a share, 0 to 1", param="density")
+        if self.batch < 2:
+            raise SparsightError(f"batch={self.batch}: a contrast needs two pairs", param="batch")
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        return EncoderConfig(self.features, self.image_trunk, self.text_trunk)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PRESETS = {
+    "mini": EncoderRun(),
+    "tiny": EncoderRun(
+        features=64, image_trunk="tiny", text_trunk="tiny", epochs=1.0, batch=32, windows=1,
+        teacher=0.0, density=0.3,
+    ),
+}
+
+
+def encoder_run(preset: str, settings: Mapping[str, Any]) -> EncoderRun:
+    """A preset with some fields changed."""
+    if preset not in PRESETS:
+        raise SparsightError(f"no preset {preset!r}; known: {', '.join(PRESETS)}", param="preset")
+    return override(PRESETS[preset], settings)
