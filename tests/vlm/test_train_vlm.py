@@ -1,0 +1,105 @@
+"""Both training commands on small real shards: the loss falls, runs resume, checkpoints reload."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.train import train_encoder
+from tests.tiny_model import photo, write_tiny_data
+from vlm.pipeline import Pipeline, caption_request
+from vlm.train_config import vlm_run
+from vlm.train_run import train_vlm
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_tiny_data(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARSIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("encoder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        train_encoder("tiny", data, out, {"epochs": 40.0})
+    return out
+
+
+def test_training_the_encoder_lowers_its_loss(encoder_folder: Path) -> None:
+    losses = json.loads((encoder_folder / "losses.json").read_text())
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_training_the_captioner_lowers_its_loss_and_the_model_reloads(
+    data: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    settings = {"steps": 60, "lr_lora": 0.03, "lr_projector": 0.03}
+    losses = train_vlm("tiny", data, out, settings, encoder_folder=encoder_folder)
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    one, two = Pipeline.load(out), Pipeline.load(out)
+    assert one.fingerprint == two.fingerprint == one.atlas.fingerprint
+    request = caption_request(photo(1))
+    assert one.answer([request])[0].text == two.answer([request])[0].text
+
+
+def test_a_captioner_run_that_was_stopped_goes_on_as_if_it_had_not(
+    data: Path, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"steps": 8}
+    whole = train_vlm("tiny", data, tmp_path / "a", settings, encoder_folder=encoder_folder)
+    monkeypatch.setattr("vlm.train.SAVE_EVERY", 0.0)
+    import vlm.train as module
+
+    step, calls = module._step, []
+
+    def dying(*args: object) -> float:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return step(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
+    monkeypatch.setattr(module, "_step", step)
+    resumed = train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
+    assert resumed == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(
+    data: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    train_vlm("tiny", data, tmp_path, {"steps": 2}, encoder_folder=encoder_folder)
+    with pytest.raises(SparsightError, match="other settings"):
+        train_vlm("tiny", data, tmp_path, {"steps": 3}, encoder_folder=encoder_folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"stepz": 3}, "no setting"),
+        ({"steps": "many"}, "expected a int"),
+        ({"steps": 0}, "at least one"),
+        ({"edits.swop": 1}, "no setting"),
+        ({"stage1": 2.0}, "share"),
+        ({"precision": "fp8"}, "bf16 or fp32"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings: dict[str, object], word: str) -> None:
+    with pytest.raises(SparsightError, match=word):
+        vlm_run("tiny", settings)
+
+
+def test_missing_data_is_named(tmp_path: Path, encoder_folder: Path) -> None:
+    with pytest.raises(SparsightError, match="no shard matches"):
+        train_vlm("tiny", tmp_path / "none", tmp_path / "x", {}, encoder_folder=encoder_folder)

@@ -1,0 +1,135 @@
+"""Swapping one thing for another in a caption, to go with the same swap in its code."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from vlm.wordnet import wordnet
+
+# Kinds of things that can be seen: a word that covers the kind, which is what an ablated thing is
+# called when nothing replaces it, and the synsets above all of its nouns.
+_KINDS = {
+    "person": ("person.n.01",),
+    "animal": ("animal.n.01",),
+    "food": ("food.n.01", "food.n.02"),
+    "plant": ("plant.n.02",),
+    "object": ("artifact.n.01",),
+    "place": ("geological_formation.n.01", "body_of_water.n.01", "land.n.02"),
+}
+_VOWEL = re.compile(r"[aeiou]", re.IGNORECASE)
+_IRREGULAR = {"man": "men", "woman": "women", "child": "children", "person": "people"}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A visible noun that captions use."""
+
+    name: str  # singular, lower case; may hold spaces
+    plural: str
+    kind: str  # key of _KINDS
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A caption that names `source`, and the same naming `target` (None: a general word)."""
+
+    source: Thing
+    target: Thing | None
+    caption: str
+
+
+class SwapTable:
+    """Things that may be swapped, found in captions by whole words."""
+
+    def __init__(self, things: Sequence[Thing]) -> None:
+        self.things = list(things)
+        self._by_word = {}
+        for thing in things:
+            self._by_word[thing.name] = self._by_word[thing.plural] = thing
+        self._by_kind = {k: [t for t in things if t.kind == k] for k in _KINDS}
+        longest_first = sorted(self._by_word, key=len, reverse=True)
+        self._pattern = re.compile(r"\b(" + "|".join(map(re.escape, longest_first)) + r")\b", re.I)
+
+    @classmethod
+    def mine(cls, captions: Iterable[str], labels: Iterable[str], at_least: int) -> "SwapTable":
+        """Nouns said in `at_least` captions or more, and every label, that WordNet can place."""
+        counts: dict[str, int] = {}
+        for caption in captions:
+            for word in set(re.findall(r"[a-z]+", caption.lower())):
+                counts[word] = counts.get(word, 0) + 1
+        # "young" and "white" are nouns too, but not in captions.
+        said = {w for w, n in counts.items() if n >= at_least and not wordnet().is_adjective(w)}
+        words = {_singular(w) for w in said} | {x.lower() for x in labels}
+        return cls([t for w in sorted(words) if (t := _thing(w)) is not None])
+
+    def draw(self, caption: str, random: np.random.Generator, suppress: float) -> Swap | None:
+        """A random swap in `caption`, None where it names no thing.
+
+        suppress: share of swaps that put a general word in place of the thing.
+        """
+        found = sorted({self._by_word[m.lower()].name for m in self._pattern.findall(caption)})
+        if not found:
+            return None
+        source = self._by_word[found[random.integers(len(found))]]
+        if random.random() < suppress:
+            return Swap(source, None, self._replace(caption, source, source.kind))
+        pool = self._by_kind[source.kind] if random.random() < 0.85 else self.things
+        target = pool[random.integers(len(pool))]
+        if target.name in found:
+            return None
+        return Swap(source, target, self._replace(caption, source, target.name, target.plural))
+
+    def _replace(self, caption: str, source: Thing, name: str, plural: str | None = None) -> str:
+        plural = plural or plural_of(name)
+        for old, new in ((source.plural, plural), (source.name, name)):
+            caption = re.sub(rf"\b{re.escape(old)}\b", new, caption, flags=re.I)
+        # "a" or "an" by the new word's first letter.
+        article = "an" if _VOWEL.match(name) else "a"
+        return re.sub(
+            rf"\b(a|an) {re.escape(name)}\b",
+            lambda m: (article.capitalize() if m[1][0] == "A" else article) + " " + name,
+            caption,
+            flags=re.I,
+        )
+
+
+def plural_of(noun: str) -> str:
+    """A regular plural, or a common irregular one."""
+    head, _, last = noun.rpartition(" ")
+    if last in _IRREGULAR:
+        last = _IRREGULAR[last]
+    elif last.endswith("man"):
+        last = last[:-3] + "men"
+    elif re.search(r"(s|x|z|ch|sh)$", last):
+        last += "es"
+    elif re.search(r"[^aeiou]y$", last):
+        last = last[:-1] + "ies"
+    else:
+        last += "s"
+    return f"{head} {last}".strip()
+
+
+def _singular(word: str) -> str:
+    """The noun that `word` is the plural of, or else `word`."""
+    return next((s for s in wordnet().singulars(word) if s != word and plural_of(s) == word), word)
+
+
+def _thing(word: str) -> Thing | None:
+    senses = wordnet().senses(word) or wordnet().senses(word.split()[-1])
+    # The first sense is the commonest; a word that is mostly a verb or an idea is no thing.
+    if not senses or len(word) < 3:
+        return None
+    kind = next((k for k, below in _closures().items() if senses[0].offset in below), None)
+    return None if kind is None else Thing(word, plural_of(word), kind)
+
+
+@cache
+def _closures() -> dict[str, frozenset[int]]:
+    net = wordnet()
+    return {
+        kind: frozenset().union(*(net.closure(net.synset(root)) for root in roots))
+        for kind, roots in _KINDS.items()
+    }

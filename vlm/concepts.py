@@ -1,0 +1,278 @@
+"""From edits to features: which features a concept becomes and what each dose is in raw units.
+
+F_K(c) of PAPER.md 2.1: the K largest entries of the concept's text code, without dead features and
+without features that are active on more than 10 % of images (they carry scenes, not concepts). All
+edits of one request are resolved together, because "dog" and "cat" share features: where two
+concepts want the same feature in the same place, it goes to the one with the larger text
+activation, and the other takes its next best.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from reprlib import repr as short
+
+import torch
+from torch import Tensor
+
+from sparse_encoder.atlas import FeatureAtlas, concept_codes
+from sparse_encoder.errors import SparsightError
+from vlm.edits import (
+    DEFAULT_CLAMP,
+    DEFAULT_K,
+    MAX_DOSE,
+    MAX_TOUCHED,
+    Edit,
+    refuse_missing_feature,
+    refuse_too_many,
+)
+
+MAX_DENSITY = 0.10  # PAPER.md 2.1
+N_CLOSEST = 3  # names offered for an unknown concept
+N_COMPARED = 200  # words compared letter by letter; sharing letter pairs picks them
+
+
+class UnknownConceptError(SparsightError):
+    """A concept that neither the vocabulary nor any feature name holds."""
+
+    code = "unknown_concept"
+
+
+@dataclass(frozen=True)
+class ResolvedEdit:
+    """An edit with its features and doses, one entry a feature, strongest text activation first."""
+
+    edit: Edit
+    features: tuple[int, ...]
+    names: tuple[str, ...]  # of the atlas, "" where a feature has none
+    raw_values: tuple[float, ...]  # dose in raw units; 0 for ablate, the factor for scale
+    p99_values: tuple[float, ...]  # the same in multiples of p99; for scale the factor again
+
+
+def resolve(
+    edits: Sequence[Edit],
+    atlas: FeatureAtlas,
+    encode_text: Callable[[list[str]], Tensor],
+    *,
+    param: str = "steering.edits",
+) -> tuple[ResolvedEdit, ...]:
+    """The edits of one request with features and raw doses, in the same order.
+
+    encode_text: texts to dense codes (n, features); called at most once. Raises SparsightError
+    (UnknownConceptError for an unknown concept), with `param` such as
+    ``steering.edits[2].concept``, where an edit cannot be carried out in full.
+    """
+    refuse_too_many(len(edits), param)
+    wanted: dict[str, None] = {}
+    for i, edit in enumerate(edits):
+        if edit.concept is None:
+            _check_feature(edit, atlas, f"{param}[{i}]")
+        else:
+            concept = normalise(edit.concept)
+            _check_known(concept, atlas, f"{param}[{i}].concept")
+            wanted[concept] = None
+    _refuse_same_target(edits, param)
+    codes = concept_codes(list(wanted), encode_text).float().cpu() if wanted else torch.empty(0)
+    text_code = dict(zip(wanted, codes, strict=True))
+    usable = torch.from_numpy(~atlas.dead & (atlas.density <= MAX_DENSITY))
+    wishes = {
+        i: _ranking(text_code[normalise(edit.concept)] * usable)
+        for i, edit in enumerate(edits)
+        if edit.concept is not None
+    }
+    chosen = _share_out(edits, wishes)
+    for i, edit in enumerate(edits):
+        if edit.feature is not None:
+            chosen[i] = [edit.feature]
+        elif not chosen[i]:
+            _refuse_featureless(edits[i], bool(wishes[i]), f"{param}[{i}].concept")
+    _refuse_feature_collisions(edits, chosen, param)
+    n_touched = len({feature for features in chosen.values() for feature in features})
+    if n_touched > MAX_TOUCHED:
+        raise SparsightError(
+            f"the edits touch {n_touched} features, at most {MAX_TOUCHED} are allowed; "
+            f"use fewer concepts or a smaller k",
+            param=param,
+        )
+    return tuple(
+        _with_doses(edit, chosen[i], atlas, f"{param}[{i}]") for i, edit in enumerate(edits)
+    )
+
+
+def normalise(concept: str) -> str:
+    """A concept as vocabulary and templates have it: lower case, single spaces, trimmed."""
+    return " ".join(concept.lower().split())
+
+
+def closest(concept: str, atlas: FeatureAtlas) -> list[str]:
+    """Up to three known words that look most like the concept, best first."""
+    pairs = _letter_pairs(concept)
+    known = atlas.vocabulary | atlas.known_names
+    # Letter by letter against 100,000 words takes seconds, so shared letter pairs (Dice) go first.
+    shortlist = sorted(known, key=lambda word: (-_dice(pairs, _letter_pairs(word)), word))[
+        :N_COMPARED
+    ]
+    matcher = SequenceMatcher(b=concept)
+    scored = []
+    for word in shortlist:
+        matcher.set_seq1(word)
+        if (ratio := matcher.ratio()) >= 0.6:  # difflib's own cut for a close match
+            scored.append((-ratio, word))
+    return [word for _, word in sorted(scored)[:N_CLOSEST]]
+
+
+def same_place(one: Edit, other: Edit) -> bool:
+    """True where two edits share an image and a part of it with an area."""
+    if None not in (one.image, other.image) and one.image != other.image:
+        return False
+    if one.region is None or other.region is None:
+        return True
+    a, b = one.region, other.region
+    return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
+
+
+def _check_feature(edit: Edit, atlas: FeatureAtlas, param: str) -> None:
+    refuse_missing_feature(edit, atlas.n_features, param)
+    if edit.feature is not None and atlas.dead[edit.feature]:
+        raise SparsightError(
+            f"feature {edit.feature} is dead: it was active on no reference image, so it has no "
+            f"meaning and no dose; choose another",
+            param=f"{param}.feature",
+            code="dead_feature",
+        )
+
+
+def _check_known(concept: str, atlas: FeatureAtlas, param: str) -> None:
+    known, names = atlas.vocabulary, atlas.known_names
+    words = re.split(r"[\s-]+", concept)
+    if concept in known or concept in names or all(word in known for word in words):
+        return
+    near = closest(concept, atlas)
+    hint = f"closest: {', '.join(near)}" if near else "none comes close; try a plainer word"
+    raise UnknownConceptError(
+        f"no concept named {short(concept)} among {len(known | names)} known words and names "
+        f"({hint})",
+        param=param,
+    )
+
+
+def _refuse_same_target(edits: Sequence[Edit], param: str) -> None:
+    """Twice the same concept in one place cannot be shared out, it is a contradiction."""
+    for j, later in enumerate(edits):
+        for i, earlier in enumerate(edits[:j]):
+            if later.concept is None or earlier.concept is None or not same_place(earlier, later):
+                continue
+            if normalise(earlier.concept) == normalise(later.concept):
+                raise SparsightError(
+                    f"edits {i} and {j} both touch concept {later.concept!r} in the same place; "
+                    f"leave one out or give them regions or images apart",
+                    param=f"{param}[{j}].concept",
+                    code="edits_collide",
+                )
+
+
+def _ranking(text_code: Tensor) -> list[tuple[int, float]]:
+    """(feature, text activation) of the positive entries, largest first, ties by index."""
+    order = text_code.argsort(descending=True, stable=True)
+    order = order[text_code[order] > 0]
+    return list(zip(order.tolist(), text_code[order].tolist(), strict=True))
+
+
+def _share_out(
+    edits: Sequence[Edit], wishes: dict[int, list[tuple[int, float]]]
+) -> dict[int, list[int]]:
+    """Features of each concept edit, by proposals: each asks down its ranking until it has k.
+
+    A feature stays with the edit of the larger text activation (tie: the earlier) among those in
+    the same place, and a displaced edit asks on (Gale and Shapley 1962), so the outcome does not
+    depend on who asks first.
+    """
+    asked = dict.fromkeys(wishes, 0)
+    held: dict[int, dict[int, float]] = {i: {} for i in wishes}  # edit -> feature -> activation
+    holders: dict[int, set[int]] = {}
+    waiting = sorted(wishes, reverse=True)
+    while waiting:
+        i = waiting[-1]
+        k = edits[i].k or DEFAULT_K
+        if len(held[i]) >= k or asked[i] >= len(wishes[i]):
+            waiting.pop()
+            continue
+        feature, activation = wishes[i][asked[i]]
+        asked[i] += 1
+        there = holders.setdefault(feature, set())
+        rivals = [r for r in there if same_place(edits[i], edits[r])]
+        if any((held[r][feature], -r) > (activation, -i) for r in rivals):
+            continue
+        for rival in rivals:
+            del held[rival][feature]
+            there.remove(rival)
+            waiting.insert(0, rival)
+        held[i][feature] = activation
+        there.add(i)
+    # Rankings are in order of activation and each edit asked down its own, so insertion order is it.
+    return {i: list(own) for i, own in held.items()}
+
+
+def _refuse_featureless(edit: Edit, had_wishes: bool, param: str) -> None:
+    why = (
+        "other concepts of this request have a stronger claim on all of its features"
+        if had_wishes
+        else f"no live feature that is active on at most {MAX_DENSITY:.0%} of images answers to it"
+    )
+    raise SparsightError(
+        f"concept {edit.concept!r} has no feature to edit: {why}; try another word",
+        param=param,
+        code="no_feature",
+    )
+
+
+def _refuse_feature_collisions(
+    edits: Sequence[Edit], chosen: dict[int, list[int]], param: str
+) -> None:
+    for j, later in enumerate(edits):
+        for i, earlier in enumerate(edits[:j]):
+            shared = set(chosen[i]) & set(chosen[j])
+            if shared and same_place(earlier, later):
+                key = "concept" if later.feature is None else "feature"
+                raise SparsightError(
+                    f"edits {i} ({earlier.label}) and {j} ({later.label}) both touch feature "
+                    f"{min(shared)} in the same place; leave one out or give them regions or "
+                    f"images apart",
+                    param=f"{param}[{j}].{key}",
+                    code="edits_collide",
+                )
+
+
+def _with_doses(edit: Edit, features: list[int], atlas: FeatureAtlas, param: str) -> ResolvedEdit:
+    raw, p99 = [], []
+    value = DEFAULT_CLAMP if edit.value is None else float(edit.value)
+    for feature in features:
+        scale = float(atlas.p99[feature])
+        if edit.op == "ablate":
+            pair = 0.0, 0.0
+        elif edit.op == "scale":
+            pair = value, value
+        elif edit.unit == "p99":
+            pair = value * scale, value
+        else:
+            pair = value, value / scale
+        if pair[1] > MAX_DOSE:
+            raise SparsightError(
+                f"a dose of {value:g} raw is {pair[1]:.3g} p99 of feature {feature}, above the "
+                f"limit of {MAX_DOSE:g} p99 ({MAX_DOSE * scale:.3g} raw)",
+                param=f"{param}.value",
+            )
+        raw.append(pair[0])
+        p99.append(pair[1])
+    names = tuple(atlas.names[feature] for feature in features)
+    return ResolvedEdit(edit, tuple(features), names, tuple(raw), tuple(p99))
+
+
+def _letter_pairs(text: str) -> frozenset[str]:
+    padded = f" {text} "
+    return frozenset(padded[i : i + 2] for i in range(len(padded) - 1))
+
+
+def _dice(one: frozenset[str], other: frozenset[str]) -> float:
+    return 2 * len(one & other) / (len(one) + len(other))

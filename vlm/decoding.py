@@ -1,0 +1,106 @@
+"""Token by token decoding of a batch of prompts given as input vectors."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from sparse_encoder.errors import SparsightError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. temperature 0 takes the likeliest (greedy)."""
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@torch.inference_mode()
+def decode(
+    model: Any, prompts: Sequence[Tensor], samplings: Sequence[Sampling], end: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Yields, a step at a time, (prompt index, token id) for every answer still running.
+
+    prompts: input vectors (tokens, hidden) each. An answer ends with the token `end`, which is
+    yielded too, or at its max_tokens. Prompts are padded on the left; padding is masked and given
+    no position, so an answer does not depend on what it is batched with (to rounding).
+    """
+    check_length(model, prompts, samplings)
+    running = list(range(len(prompts)))
+    generators = [_generator(s) for s in samplings]
+    longest = max(len(p) for p in prompts)
+    inputs = torch.stack(
+        [torch.cat([p.new_zeros(longest - len(p), p.shape[1]), p]) for p in prompts]
+    )
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    position = (mask.cumsum(1) - 1).clamp_min(0)
+    cache = DynamicCache()
+    for n_done in range(1, max(s.max_tokens for s in samplings) + 1):
+        states = model.model(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        logits = model.lm_head(states).float()  # (running, vocabulary)
+        tokens = [
+            _choose(row, samplings[i], generators[i]) for row, i in zip(logits, running, strict=True)
+        ]
+        yield list(zip(running, tokens, strict=True))
+        keep = [
+            place
+            for place, (i, token) in enumerate(zip(running, tokens, strict=True))
+            if token != end and n_done < samplings[i].max_tokens
+        ]
+        if not keep:
+            return
+        kept = torch.tensor(keep)
+        if len(keep) < len(running):  # finished answers leave the batch
+            cache.batch_select_indices(kept)
+            running = [running[place] for place in keep]
+        inputs = model.get_input_embeddings()(torch.tensor([[tokens[place]] for place in keep]))
+        mask = torch.cat([mask[kept], mask.new_ones(len(keep), 1)], dim=1)
+        position = position[kept][:, -1:] + 1
+
+
+def check_length(model: Any, prompts: Sequence[Tensor], samplings: Sequence[Sampling]) -> None:
+    """Refuses a prompt that leaves no room for its answer."""
+    room = int(model.config.max_position_embeddings)
+    for prompt, sampling in zip(prompts, samplings, strict=True):
+        if len(prompt) + sampling.max_tokens > room:
+            raise SparsightError(
+                f"{len(prompt)} prompt tokens and max_tokens={sampling.max_tokens} exceed the "
+                f"model's {room} tokens; shorten the chat or lower max_tokens",
+                param="messages",
+                code="context_length_exceeded",
+            )
+
+
+def _generator(sampling: Sampling) -> torch.Generator:
+    generator = torch.Generator()
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed % 2**63)
+    return generator
+
+
+def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """A token from logits (vocabulary,)."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    chances = (logits / sampling.temperature).softmax(-1)
+    if sampling.top_p < 1:
+        ranked, order = chances.sort(descending=True)
+        # The smallest set that holds top_p of the mass; the first token always stays.
+        outside = ranked.cumsum(0) - ranked >= sampling.top_p
+        chances = torch.zeros_like(chances).index_put((order,), ranked.masked_fill(outside, 0))
+    return int(torch.multinomial(chances, 1, generator=generator))

@@ -1,0 +1,86 @@
+"""The language model: a causal LM of transformers, LoRA merged in when it is used."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.parts import ensure_part
+from sparse_encoder.wheel import Progress
+from vlm.llm_part import CHAT_TEMPLATE, LLM_PART
+
+TINY = "tiny"  # random weights, the real tokenizer's small twin; for tests
+
+
+def load_language_model(
+    name: str, progress: Progress | None = None, *, attention: str = "sdpa"
+) -> tuple[Any, Any]:
+    """(model, tokenizer) of a known language model, float32, in eval mode.
+
+    attention: as transformers names it; "eager" is a quarter faster for short training rows.
+    """
+    if name == TINY:
+        return tiny_language_model(attention), tiny_tokenizer()
+    if name != LLM_PART.name:
+        raise SparsightError(f"no language model {name!r} is known; expected {LLM_PART.name!r}")
+    folder = ensure_part(LLM_PART, progress=progress)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention
+    )
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with the LoRA of `adapter` merged into its weights, float32."""
+    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return merged.eval().requires_grad_(False)
+
+
+def embed(model: Any, token_ids: list[int]) -> Tensor:
+    """Input vectors (tokens, hidden) of token ids."""
+    out: Tensor = model.get_input_embeddings()(torch.tensor(token_ids, dtype=torch.int64))
+    return out
+
+
+def tiny_language_model(attention: str = "sdpa", vocabulary: int = 264) -> Any:
+    """A two-layer random Llama; equal weights at every call."""
+    config = LlamaConfig(
+        attn_implementation=attention,
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return LlamaForCausalLM(config).eval()
+
+
+def tiny_tokenizer() -> Any:
+    """One token a byte, with the real chat marks."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*marks, *alphabet])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        bos_token="<|im_start|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+    )

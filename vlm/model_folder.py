@@ -1,0 +1,62 @@
+"""A model on disk: what it is made of, and the fingerprint that names it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.model_folder import find_model
+from sparse_encoder.mini_parts import IMAGE_TRUNK_PART, TEXT_TRUNK_PART
+from sparse_encoder.wheel import file_sha256
+from vlm.llm_part import LLM_PART
+
+DEFAULT_MODEL = "sparsight-mini"
+
+_TRAINED = (
+    "encoder.safetensors",
+    "projector.safetensors",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+)
+_PARTS = {part.name: part for part in (IMAGE_TRUNK_PART, TEXT_TRUNK_PART, LLM_PART)}
+
+
+class ModelError(SparsightError):
+    """A model folder that is missing, incomplete or not readable."""
+
+    code = "bad_model"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder in the layout of DESIGN.md section 2, checked to be complete."""
+
+    path: Path
+    config: dict[str, Any]
+    fingerprint: str  # sha256 over config, trained files and the recipes of assembled parts
+
+    @property
+    def name(self) -> str:
+        return str(self.config["name"])
+
+
+def read_model(model: str | Path) -> ModelFolder:
+    """The model of that name or path. Raises SparsightError with what is missing."""
+    path = find_model(model)
+    try:
+        config = json.loads((path / "config.json").read_text())
+        parts = [config["encoder"]["image_trunk"], config["encoder"]["text_trunk"], config["llm"]]
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        for name in _TRAINED:
+            digest.update(f"{name} {file_sha256(path / name)}\n".encode())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} is no complete model ({error}); it needs config.json, "
+            f"{', '.join(_TRAINED)} and features/, as `sparsight train vlm` writes them"
+        ) from error
+    for name in parts:
+        if name in _PARTS:
+            digest.update(f"{name} {_PARTS[name].key}\n".encode())
+    return ModelFolder(path, config, digest.hexdigest())

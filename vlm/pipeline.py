@@ -1,0 +1,266 @@
+"""The one way from photographs and edits to answers; CLI, server, page and batch all call it.
+
+decode image -> encode -> edit -> project -> generate. Not safe for threads: one owner at a time.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.codes import Codes
+from sparse_encoder.encoder import SparseEncoder
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.image import DecodedImage
+from sparse_encoder.wheel import Progress
+from vlm.answer_text import AnswerText, FinishReason
+from vlm.apply import AppliedEdit, apply_edits, steering_warnings
+from vlm.concepts import resolve
+from vlm.decoding import Sampling, decode
+from vlm.edits import Edit
+from vlm.language_model import embed, load_language_model, with_adapter
+from vlm.model_folder import DEFAULT_MODEL, read_model
+from vlm.projector import Projector, ProjectorConfig
+from vlm.projector_file import load_projector
+from vlm.receipt import Receipt, make_receipt
+from vlm.template import (
+    DEFAULT_PROMPT,
+    ImagePart,
+    Message,
+    TextPart,
+    chat_images,
+    chat_pieces,
+)
+
+KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chat and what to do to the codes of its images."""
+
+    messages: tuple[Message, ...]
+    edits: tuple[Edit, ...] = ()
+    sampling: Sampling = Sampling()
+    want_receipt: bool = False  # also without edits
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    finish_reason: FinishReason
+    n_prompt_tokens: int
+    n_completion_tokens: int
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True)
+class Steered:
+    """Codes of one request's images after its edits, and what the edits did."""
+
+    codes: Codes
+    applied: tuple[AppliedEdit, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    prompt: Tensor  # (tokens, hidden)
+    receipt: Receipt | None
+
+
+def caption_request(
+    image: DecodedImage,
+    *,
+    prompt: str = DEFAULT_PROMPT,
+    edits: Sequence[Edit] = (),
+    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+) -> Request:
+    """One photograph and one question."""
+    parts = (ImagePart(image), TextPart(prompt))
+    return Request((Message("user", parts),), tuple(edits), sampling)
+
+
+class Pipeline:
+    """A loaded model."""
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        encoder: SparseEncoder,
+        atlas: FeatureAtlas,
+        projector: Projector,
+        model: Any,
+        tokenizer: Any,
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.encoder = encoder
+        self.atlas = atlas
+        self.projector = projector
+        self.model = model
+        self.tokenizer = tokenizer
+        self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+        self._codes: OrderedDict[str, Codes] = OrderedDict()
+
+    @classmethod
+    def load(
+        cls, model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None
+    ) -> "Pipeline":
+        """From a model's name or folder; parts that are missing in the cache are assembled."""
+        folder = read_model(model)
+        encoder = SparseEncoder.load(folder.path, progress)
+        llm, tokenizer = load_language_model(folder.config["llm"], progress)
+        return cls(
+            folder.name,
+            folder.fingerprint,
+            encoder,
+            FeatureAtlas.load(folder.path / "features", fingerprint=folder.fingerprint),
+            load_projector(folder.path, ProjectorConfig(
+                encoder.config.features,
+                llm.config.hidden_size,
+                encoder.grid,
+                tuple(folder.config["projector"]["groups"]),
+            )),
+            with_adapter(llm, folder.path / "adapter"),
+            tokenizer,
+        )
+
+    @property
+    def n_features(self) -> int:
+        return self.encoder.config.features
+
+    def encode(self, images: Sequence[DecodedImage]) -> Codes:
+        """Codes of the images in order; an image seen lately is not encoded again."""
+        if not images:
+            raise SparsightError("there is no image to encode; add one to the request")
+        found = {i.sha256: self._codes[i.sha256] for i in images if i.sha256 in self._codes}
+        for image in images:
+            if image.sha256 not in found:
+                found[image.sha256] = self.encoder.encode_images([image])
+        for digest, codes in found.items():
+            self._codes[digest] = codes
+            self._codes.move_to_end(digest)
+        while len(self._codes) > KEPT_IMAGES:
+            self._codes.popitem(last=False)
+        return Codes.cat([found[i.sha256] for i in images])
+
+    def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
+        """The codes of one request's images after its edits; refuses what cannot be done in full."""
+        if not edits:
+            return Steered(codes, (), ())
+        resolved = resolve(edits, self.atlas, self.encoder.encode_texts)
+        edited, applied = apply_edits(codes, resolved)
+        return Steered(edited, applied, steering_warnings(applied, self.atlas))
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer a request, generated as one batch."""
+        if not requests:
+            return []
+        prepared = [self._prepare(r) for r in requests]
+        texts = [AnswerText(self.tokenizer, self._end, r.sampling.stop) for r in requests]
+        for step in self._steps(prepared, requests):
+            for i, token in step:
+                if texts[i].finish is None:
+                    texts[i].add(token)
+            if all(t.finish for t in texts):
+                break
+        for text in texts:
+            text.close()
+        return [_answer(t, p) for t, p in zip(texts, prepared, strict=True)]
+
+    def stream(self, request: Request) -> Iterator[str | Answer]:
+        """Pieces of the answer's text as they come, then the whole Answer."""
+        prepared = self._prepare(request)
+        text = AnswerText(self.tokenizer, self._end, request.sampling.stop)
+        for step in self._steps([prepared], [request]):
+            text.add(step[0][1])
+            if piece := text.fresh():
+                yield piece
+            if text.finish is not None:
+                break
+        text.close()
+        if piece := text.fresh():
+            yield piece
+        yield _answer(text, prepared)
+
+    def _steps(
+        self, prepared: Sequence[_Prepared], requests: Sequence[Request]
+    ) -> Iterator[list[tuple[int, int]]]:
+        prompts = [p.prompt for p in prepared]
+        return decode(self.model, prompts, [r.sampling for r in requests], self._end)
+
+    @torch.inference_mode()
+    def _prepare(self, request: Request) -> _Prepared:
+        images = chat_images(request.messages)
+        if request.edits and not images:
+            raise SparsightError(
+                "steering changes the codes of images, and this request has none; add an image "
+                "or leave steering out",
+                param="steering",
+                code="steering_without_image",
+            )
+        pieces = chat_pieces(request.messages, self.tokenizer)
+        vectors = [embed(self.model, pieces[0])]
+        receipt = None
+        if images:
+            codes = self.encode(images)
+            steered = self.steer(codes, request.edits)
+            for soft, after in zip(self.soft_tokens(steered.codes), pieces[1:], strict=True):
+                vectors += [soft, embed(self.model, after)]
+            if request.edits or request.want_receipt:
+                receipt = make_receipt(
+                    fingerprint=self.fingerprint,
+                    images=[i.sha256 for i in images],
+                    edits=request.edits,
+                    applied=steered.applied,
+                    before=codes,
+                    after=steered.codes,
+                    warnings=steered.warnings,
+                )
+        elif request.want_receipt:
+            receipt = make_receipt(
+                fingerprint=self.fingerprint, images=[], edits=(), applied=(),
+                before=None, after=None, warnings=(),
+            )
+        return _Prepared(torch.cat(vectors), receipt)
+
+    def soft_tokens(self, codes: Codes) -> Tensor:
+        """Input vectors (images, tokens, hidden) of the language model."""
+        soft: Tensor = self.projector(codes)
+        if not bool(torch.isfinite(soft).all()):
+            raise SparsightError(
+                "the edited codes give soft tokens that are not finite; lower the doses",
+                param="steering",
+            )
+        return soft
+
+
+def _answer(text: AnswerText, prepared: _Prepared) -> Answer:
+    return Answer(
+        text.text,
+        text.finish or "length",
+        len(prepared.prompt),
+        text.n_tokens,
+        prepared.receipt,
+    )
+
+
+__all__ = [
+    "DEFAULT_PROMPT",
+    "Answer",
+    "ImagePart",
+    "Message",
+    "Pipeline",
+    "Request",
+    "Sampling",
+    "Steered",
+    "TextPart",
+    "caption_request",
+]

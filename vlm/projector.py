@@ -1,0 +1,80 @@
+"""The projector: sparse codes to soft tokens of the language model.
+
+Its first layer sums the rows of the active features only; a code at 5 % density costs a twentieth
+of the dense product. Means over a group of cells are taken after that layer, which is linear, so
+the result equals projecting the mean code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sparse_encoder.codes import Codes
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """Sizes of a projector. Soft tokens an image: 1 global + groups[0] * groups[1]."""
+
+    features: int
+    hidden: int  # of the language model
+    grid: tuple[int, int] = (9, 9)  # cells of an image
+    groups: tuple[int, int] = (3, 3)  # the cells are averaged into this many tokens
+
+    def __post_init__(self) -> None:
+        if any(g % n for g, n in zip(self.grid, self.groups, strict=True)):
+            raise ValueError(f"grid {self.grid} cannot be cut into {self.groups} equal groups")
+
+    @property
+    def n_tokens(self) -> int:
+        return 1 + self.groups[0] * self.groups[1]
+
+
+class Projector(nn.Module):
+    """codes -> soft tokens: a sparse layer, a place of its own for each token, a residual layer.
+
+    The first layer's rows live in the language model's input space, so that a feature can start
+    as the embedding of its name (see projector_init.py).
+    """
+
+    def __init__(self, config: ProjectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Rows are features, so that a code picks rows: (features, hidden).
+        self.first = nn.Parameter(torch.randn(config.features, config.hidden) * 0.02)
+        self.slot = nn.Parameter(torch.zeros(config.n_tokens, config.hidden))  # holds the bias too
+        self.second = nn.Linear(config.hidden, config.hidden)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, codes: Codes) -> Tensor:
+        """Soft tokens (images, 1 + groups, hidden); (images, 1, hidden) for codes without cells."""
+        rows = functional.embedding_bag(
+            codes.index,
+            self.first,
+            codes.offset,
+            mode="sum",
+            per_sample_weights=codes.value.to(self.first.dtype),
+            include_last_offset=True,
+        )  # (images * (1 + cells), width)
+        return self._finish(rows.view(codes.n_images, 1 + codes.n_cells, -1), codes.grid)
+
+    def forward_dense(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The plain twin: the same from dense rows (images, 1 + cells, features)."""
+        return self._finish(rows @ self.first, grid)
+
+    def _finish(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
+        tokens = rows[:, :1]  # (images, 1, hidden)
+        if grid != (0, 0):
+            tokens = torch.cat([tokens, self._group_means(rows[:, 1:])], dim=1)
+        tokens = tokens + self.slot[: tokens.shape[1]]
+        out: Tensor = tokens + self.second(functional.gelu(tokens))
+        return out
+
+    def _group_means(self, cells: Tensor) -> Tensor:
+        """Cells (images, rows * cols, hidden) to their group means (images, groups, hidden)."""
+        (rows, cols), (down, across) = self.config.grid, self.config.groups
+        cut = cells.view(len(cells), down, rows // down, across, cols // across, -1)
+        return cut.mean(dim=(2, 4)).flatten(1, 2)

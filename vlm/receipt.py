@@ -1,0 +1,283 @@
+"""The receipt of a steered answer: enough to rebuild its codes and to see what every edit did.
+
+JSON, version 1: ``fingerprint`` of the model, ``images`` (sha256 of the bytes of each), the
+``steering`` as it was asked for, ``edits`` (one a feature and image, with doses and activations of
+the global code), ``reach`` (the rule of reach.py), ``norms`` of the global codes, ``warnings``, and
+``codes_sha256`` of all edited codes. Floats are written in full, so equal means equal to the bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, get_args
+
+import torch
+
+from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.image import DecodedImage
+from vlm.apply import AppliedEdit
+from vlm.edits import Edit, Op, parse_edits
+from vlm.reach import DEFAULT_REACH, Reach
+
+T = TypeVar("T")
+VERSION = 1
+KEYS = (
+    "version", "fingerprint", "images", "steering", "edits", "reach", "norms", "warnings",
+    "codes_sha256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What went in, what was done, what came out. `codes_sha256` is None without images."""
+
+    fingerprint: str
+    images: tuple[str, ...]  # sha256 of each image's bytes, in the order of the request
+    edits: tuple[Edit, ...]  # as asked for
+    applied: tuple[AppliedEdit, ...]  # as carried out
+    norms: tuple[tuple[float, float], ...]  # L2 of each global code before and after, raw units
+    codes_sha256: str | None
+    reach: Reach = DEFAULT_REACH
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the module's docstring."""
+        return {
+            "version": VERSION,
+            "fingerprint": self.fingerprint,
+            "images": [{"sha256": digest} for digest in self.images],
+            "steering": {"edits": [edit.to_json() for edit in self.edits]},
+            "edits": [_applied_to_json(done) for done in self.applied],
+            "reach": self.reach,
+            "norms": [{"before": before, "after": after} for before, after in self.norms],
+            "warnings": list(self.warnings),
+            "codes_sha256": self.codes_sha256,
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> "Receipt":
+        """The receipt that to_json gave. Raises SparsightError, `param` the key, for any other."""
+        top = _object(data, KEYS, "receipt")
+        if top["version"] != VERSION:
+            raise SparsightError(
+                f"receipt.version is {top['version']!r}, this program reads version {VERSION}",
+                param="receipt.version",
+            )
+        images = tuple(
+            _typed(_object(item, ("sha256",), at)["sha256"], str, f"{at}.sha256")
+            for at, item in _items(top["images"], "receipt.images")
+        )
+        rule: Reach = top["reach"]
+        if rule not in get_args(Reach):
+            raise _wrong("receipt.reach", f"one of {', '.join(get_args(Reach))}")
+        digest = top["codes_sha256"]
+        return cls(
+            fingerprint=_typed(top["fingerprint"], str, "receipt.fingerprint"),
+            images=images,
+            edits=parse_edits(
+                top["steering"],
+                n_images=len(images),
+                n_features=2**31,  # the model's own count is checked when the codes are rebuilt
+                param="receipt.steering",
+            ),
+            applied=tuple(
+                _applied_from_json(item, at) for at, item in _items(top["edits"], "receipt.edits")
+            ),
+            norms=tuple(_norms(item, at) for at, item in _items(top["norms"], "receipt.norms")),
+            codes_sha256=None if digest is None else _typed(digest, str, "receipt.codes_sha256"),
+            reach=rule,
+            warnings=tuple(
+                _typed(item, str, at) for at, item in _items(top["warnings"], "receipt.warnings")
+            ),
+        )
+
+
+def make_receipt(
+    *,
+    fingerprint: str,
+    images: Sequence[str],
+    edits: Sequence[Edit],
+    applied: Sequence[AppliedEdit],
+    before: Codes | None,
+    after: Codes | None,
+    warnings: Sequence[str] = (),
+    reach: Reach = DEFAULT_REACH,
+) -> Receipt:
+    """The receipt of one request; `images` are sha256 digests, codes are None without images."""
+    norms: tuple[tuple[float, float], ...] = ()
+    if before is not None and after is not None:
+        norms = tuple(zip(global_norms(before), global_norms(after), strict=True))
+    return Receipt(
+        fingerprint=fingerprint,
+        images=tuple(images),
+        edits=tuple(edits),
+        applied=tuple(applied),
+        norms=norms,
+        codes_sha256=None if after is None else after.sha256(),
+        reach=reach,
+        warnings=tuple(warnings),
+    )
+
+
+def global_norms(codes: Codes) -> list[float]:
+    """L2 norm of the global code of each image, raw units."""
+    step = 1 + codes.n_cells
+    bounds = zip(codes.offset[:-1:step].tolist(), codes.offset[1::step].tolist(), strict=True)
+    return [float(torch.linalg.vector_norm(codes.value[lo:hi].double())) for lo, hi in bounds]
+
+
+class Steered(Protocol):
+    """Edited codes and what was done."""
+
+    @property
+    def codes(self) -> Codes: ...
+    @property
+    def applied(self) -> Sequence[AppliedEdit]: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+
+class Steering(Protocol):
+    """What verify needs of the pipeline."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    def encode(self, images: Sequence[DecodedImage]) -> Codes: ...
+    def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered: ...
+
+
+def verify_receipt(
+    receipt: object, images: Sequence[DecodedImage], pipeline: Steering
+) -> list[str]:
+    """Rebuilds the codes and says in words where the receipt differs; empty = equal.
+
+    Raises SparsightError where `receipt` is none.
+    """
+    claimed = Receipt.from_json(receipt)
+    if claimed.fingerprint != pipeline.fingerprint:
+        return [_differs("fingerprint", claimed.fingerprint, pipeline.fingerprint)]
+    digests = [image.sha256 for image in images]
+    if len(digests) != len(claimed.images):
+        return [f"images: the receipt has {len(claimed.images)}, {len(digests)} given"]
+    pairs = enumerate(zip(claimed.images, digests, strict=True))
+    if other := [_differs(f"images[{i}].sha256", a, b) for i, (a, b) in pairs if a != b]:
+        return other
+    codes = pipeline.encode(images) if images else None
+    try:
+        steered = pipeline.steer(codes, claimed.edits) if codes is not None else None
+    except SparsightError as error:
+        return [f"steering: this model refuses the receipt's edits: {error.message}"]
+    rebuilt = make_receipt(
+        fingerprint=pipeline.fingerprint,
+        images=digests,
+        edits=claimed.edits,
+        applied=steered.applied if steered else (),
+        before=codes,
+        after=steered.codes if steered else None,
+        warnings=steered.warnings if steered else (),
+    )
+    return _differences("", claimed.to_json(), rebuilt.to_json())
+
+
+def _differences(at: str, claimed: object, rebuilt: object) -> list[str]:
+    """One line for each place where two JSON trees differ."""
+    if isinstance(claimed, dict) and isinstance(rebuilt, dict) and claimed.keys() == rebuilt.keys():
+        pairs = [(f"{at}.{key}".lstrip("."), claimed[key], rebuilt[key]) for key in claimed]
+    elif isinstance(claimed, list) and isinstance(rebuilt, list) and len(claimed) == len(rebuilt):
+        both = enumerate(zip(claimed, rebuilt, strict=True))
+        pairs = [(f"{at}[{i}]", one, other) for i, (one, other) in both]
+    else:
+        return [] if claimed == rebuilt else [_differs(at, claimed, rebuilt)]
+    return [line for place, one, other in pairs for line in _differences(place, one, other)]
+
+
+def _differs(at: str, claimed: object, rebuilt: object) -> str:
+    if isinstance(claimed, list) and isinstance(rebuilt, list):
+        return f"{at}: the receipt has {len(claimed)} entries, rebuilt {len(rebuilt)}"
+    return f"{at}: the receipt says {claimed!r}, rebuilt {rebuilt!r}"
+
+
+def _applied_to_json(done: AppliedEdit) -> dict[str, Any]:
+    dose = {"raw": done.dose_raw, "p99": done.dose_p99}
+    if done.factor is not None:
+        dose["factor"] = done.factor
+    return {
+        "edit": done.edit,
+        "image": done.image,
+        "feature": done.feature,
+        "name": done.name,
+        "op": done.op,
+        "dose": dose,
+        "before": done.before,
+        "after": done.after,
+        "cells_changed": done.cells_changed,
+    }
+
+
+def _applied_from_json(item: object, at: str) -> AppliedEdit:
+    keys = (
+        "edit", "image", "feature", "name", "op", "dose", "before", "after", "cells_changed",
+    )  # fmt: skip
+    data = _object(item, keys, at)
+    dose = _object(data["dose"], ("raw", "p99"), f"{at}.dose", optional=("factor",))
+    if data["op"] not in get_args(Op):
+        raise _wrong(f"{at}.op", f"one of {', '.join(get_args(Op))}")
+    whole = {
+        key: _typed(data[key], int, f"{at}.{key}")
+        for key in ("edit", "image", "feature", "cells_changed")
+    }
+    return AppliedEdit(
+        **whole,
+        name=_typed(data["name"], str, f"{at}.name"),
+        op=data["op"],
+        dose_raw=_dose(dose["raw"], f"{at}.dose.raw"),
+        dose_p99=_dose(dose["p99"], f"{at}.dose.p99"),
+        factor=_dose(dose.get("factor"), f"{at}.dose.factor"),
+        before=_typed(data["before"], float, f"{at}.before"),
+        after=_typed(data["after"], float, f"{at}.after"),
+    )
+
+
+def _dose(item: object, at: str) -> float | None:
+    return None if item is None else _typed(item, float, at)
+
+
+def _norms(item: object, at: str) -> tuple[float, float]:
+    data = _object(item, ("before", "after"), at)
+    before, after = (_typed(data[key], float, f"{at}.{key}") for key in ("before", "after"))
+    return before, after
+
+
+def _object(
+    item: object, keys: Sequence[str], at: str, *, optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A JSON object with exactly these keys."""
+    if not isinstance(item, dict):
+        raise _wrong(at, "an object")
+    for key in keys:
+        if key not in item:
+            raise SparsightError(f"{at} has no {key}; is it a receipt?", param=f"{at}.{key}")
+    for key in item:
+        if key not in keys and key not in optional:
+            raise SparsightError(f"{at} has an unknown key {key!r}", param=f"{at}.{key}")
+    return item
+
+
+def _items(item: object, at: str) -> list[tuple[str, object]]:
+    """The entries of a JSON list, each with its place in words."""
+    if not isinstance(item, list):
+        raise _wrong(at, "a list")
+    return [(f"{at}[{i}]", entry) for i, entry in enumerate(item)]
+
+
+def _typed(item: object, kind: type[T], at: str) -> T:
+    if kind is float and isinstance(item, int) and not isinstance(item, bool):
+        item = float(item)  # JSON writers may drop the point of 1.0
+    if not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool):
+        words = {str: "a string", int: "a whole number", float: "a number"}
+        raise _wrong(at, words[kind])
+    return item
+
+
+def _wrong(at: str, expected: str) -> SparsightError:
+    return SparsightError(f"{at} is not {expected}; is it a receipt?", param=at)

@@ -1,0 +1,220 @@
+"""Training the captioner: stage 1 the projector, stage 2 the projector and LoRA (PAPER.md 1.8).
+
+The paper tunes the whole language model; LoRA is our choice. The loss is on answers only. Draws
+depend on (seed, step), so a run that was killed goes on with the same numbers.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.precision import bf16_is_fast
+from vlm.language_model import load_language_model
+from vlm.packing import IGNORED, Row, pack
+from vlm.projector import Projector, ProjectorConfig
+from vlm.train_config import VlmRun
+from vlm.training_rows import RowMaker
+
+log = logging.getLogger(__name__)
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+CHECKPOINT = "checkpoint.pt"
+GROUP_TOKENS = 1200  # tokens a forward pass; more is not faster on two cores
+SAVE_EVERY = 180.0  # seconds between checkpoints
+
+
+class Captioner:
+    """Projector and language model with LoRA, as they are trained together."""
+
+    def __init__(self, run: VlmRun, features: int, grid: tuple[int, int]) -> None:
+        torch.manual_seed(run.seed)
+        model, self.tokenizer = load_language_model(run.llm, attention="eager")
+        self.bf16 = run.precision == "bf16" or (run.precision == "auto" and bf16_is_fast())
+        if self.bf16:
+            model = model.to(torch.bfloat16)
+        lora = LoraConfig(
+            r=run.rank, lora_alpha=2 * run.rank, target_modules=LORA_TARGETS, lora_dropout=0.0
+        )
+        self.model: Any = get_peft_model(model, lora)
+        self.projector = Projector(
+            ProjectorConfig(features, model.config.hidden_size, grid, run.groups)
+        )
+
+    @property
+    def lora(self) -> list[torch.nn.Parameter]:
+        return [p for name, p in self.model.named_parameters() if "lora_" in name]
+
+    def loss(self, rows: list[Row]) -> Tensor:
+        """Sum over answer tokens of the cross-entropy, in nats."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            soft = [self._soft(row.codes) for row in rows]
+            batch = pack(rows, [len(s) for s in soft])
+            base = self.model.base_model.model
+            inputs = base.get_input_embeddings()(batch.token_ids)
+            inputs = inputs.masked_scatter(
+                batch.soft[..., None], torch.cat(soft).to(inputs.dtype)
+            )
+            states = base.model(
+                inputs_embeds=inputs,
+                attention_mask=batch.mask.to(inputs.dtype),
+                position_ids=batch.positions,
+                use_cache=False,
+            ).last_hidden_state
+            asked = batch.targets != IGNORED
+            logits = base.lm_head(states[asked])  # (answer tokens, vocabulary)
+        return torch.nn.functional.cross_entropy(
+            logits.float(), batch.targets[asked], reduction="sum"
+        )
+
+    def _soft(self, codes: Codes) -> Tensor:
+        out: Tensor = self.projector(codes)[0]
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Projector and adapter in fp16, in the layout of a model folder."""
+        state = {k: v.half().contiguous() for k, v in self.projector.state_dict().items()}
+        save_file(state, folder / "projector.safetensors")
+        adapter = folder / "adapter"
+        adapter.mkdir(exist_ok=True)
+        self.model.peft_config["default"].base_model_name_or_path = None  # no path of ours
+        self.model.peft_config["default"].inference_mode = True
+        self.model.peft_config["default"].save_pretrained(adapter)
+        lora = get_peft_model_state_dict(self.model)
+        save_file(
+            {k: v.half().contiguous() for k, v in lora.items()},
+            adapter / "adapter_model.safetensors",
+            metadata={"format": "pt"},
+        )
+
+
+def train(captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path) -> list[float]:
+    """Runs all steps (or what is left of them); the loss of each step, in nats an answer token."""
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": list(captioner.projector.parameters()), "lr": run.lr_projector},
+            {"params": captioner.lora, "lr": run.lr_lora},
+        ],
+        betas=(0.9, 0.98),
+        weight_decay=run.weight_decay,
+        fused=True,
+    )
+    peaks = (run.lr_projector, run.lr_lora)
+    losses = _resume(captioner, optimiser, run, out)
+    saved = time.monotonic()
+    bar = tqdm(range(len(losses), run.steps), initial=len(losses), total=run.steps, unit="step")
+    for step in bar:
+        tuned = step >= run.stage1 * run.steps
+        for group, peak, share in zip(
+            optimiser.param_groups,
+            peaks,
+            (_schedule(step, run.steps, 0), _schedule(step, run.steps, int(run.stage1 * run.steps))),
+            strict=True,
+        ):
+            group["lr"] = peak * share
+        for p in captioner.lora:
+            p.requires_grad_(tuned)
+        losses.append(_step(captioner, optimiser, _draw(maker, run, step)))
+        recent = losses[-50:]
+        bar.set_postfix(loss=f"{sum(recent) / len(recent):.3f}")
+        if time.monotonic() - saved > SAVE_EVERY or step + 1 == run.steps:
+            _checkpoint(captioner, optimiser, run, losses, out)
+            saved = time.monotonic()
+    captioner.save(out)
+    return losses
+
+
+def _step(captioner: Captioner, optimiser: Any, groups: list[list[Row]]) -> float:
+    n_tokens = sum(row.n_answer_tokens for rows in groups for row in rows)
+    total = 0.0
+    for rows in groups:  # rows of like length together: less padding
+        loss = captioner.loss(rows) / n_tokens
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    if not math.isfinite(total):
+        raise SparsightError("the loss is no longer finite; lower the learning rate and run again")
+    trained = [p for g in optimiser.param_groups for p in g["params"] if p.grad is not None]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimiser.step()
+    optimiser.zero_grad()
+    return total
+
+
+def _draw(maker: RowMaker, run: VlmRun, step: int) -> list[list[Row]]:
+    """The rows of one step, in groups of like length."""
+    random = np.random.default_rng((run.seed, step))
+    rows: list[Row] = []
+    if run.text_rows:
+        picks = random.integers(len(maker.captions), size=run.text_rows)
+        rows += [maker.text_row(int(i), random) for i in picks]
+    for kind, n in (("label", run.label_rows), ("caption", run.caption_rows), ("qa", run.qa_rows)):
+        pool = maker.by_kind[kind]
+        if pool:
+            picks = random.integers(len(pool), size=n)
+            rows += [maker.image_row(pool[int(i)], random) for i in picks]
+    return grouped(rows)
+
+
+def grouped(rows: list[Row], tokens: int = GROUP_TOKENS) -> list[list[Row]]:
+    """Rows sorted by length and cut into groups of about `tokens` tokens: little is padding."""
+    groups: list[list[Row]] = []
+    for row in sorted(rows, key=lambda r: r.n_text_tokens):
+        if not groups or row.n_text_tokens * (len(groups[-1]) + 1) > tokens:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+def _schedule(step: int, steps: int, start: int) -> float:
+    """Warm-up over 3 % of the run, then a cosine to a twentieth."""
+    if step < start:
+        return 0.0
+    at = (step - start) / max(1, steps - start)
+    warm = min(1.0, (step - start + 1) / max(1.0, 0.03 * steps))
+    return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * at)))
+
+
+def _checkpoint(
+    captioner: Captioner, optimiser: Any, run: VlmRun, losses: list[float], out: Path
+) -> None:
+    """Everything that the next step depends on; the previous checkpoint lives until it is whole."""
+    lora = get_peft_model_state_dict(captioner.model)
+    state = {
+        "run": json.dumps(run.to_json()),
+        "losses": losses,
+        "projector": captioner.projector.state_dict(),
+        "lora": lora,
+        "optimiser": optimiser.state_dict(),
+    }
+    part = out / "checkpoint.part"
+    torch.save(state, part)
+    os.replace(part, out / CHECKPOINT)
+    (out / "losses.json").write_text(json.dumps(losses))
+
+
+def _resume(captioner: Captioner, optimiser: Any, run: VlmRun, out: Path) -> list[float]:
+    path = out / CHECKPOINT
+    if not path.exists():
+        return []
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["run"] != json.dumps(run.to_json()):
+        raise SparsightError(
+            f"{path} belongs to a run with other settings; give another --out, or delete it"
+        )
+    captioner.projector.load_state_dict(state["projector"])
+    set_peft_model_state_dict(captioner.model, state["lora"])
+    optimiser.load_state_dict(state["optimiser"])
+    losses: list[float] = state["losses"]
+    log.info("going on after step %d", len(losses))
+    return losses

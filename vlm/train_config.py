@@ -1,0 +1,66 @@
+"""What a captioner's training run is made of, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.run_config import override
+from vlm.text_codes import TextCodeNoise
+from vlm.training_rows import EditShares
+
+
+@dataclass(frozen=True)
+class VlmRun:
+    """One run. Rows a step are drawn with replacement; steps, not epochs, are counted."""
+
+    llm: str = "smollm2-135m-instruct"  # or "tiny": random, for tests
+    groups: tuple[int, int] = (3, 3)  # cell tokens an image
+    rank: int = 12  # of LoRA, on every linear layer
+    steps: int = 420
+    stage1: float = 0.03  # share of the steps that train the projector alone
+    text_rows: int = 28  # captions without pictures a step
+    caption_rows: int = 4  # captioned photographs a step, all their captions each
+    label_rows: int = 8
+    qa_rows: int = 1
+    longest_caption: int = 14  # words; longer captions without pictures are left out
+    lr_projector: float = 3e-4
+    lr_lora: float = 1e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+    precision: str = "auto"  # bf16 where the processor multiplies it, else fp32
+    noise: TextCodeNoise = field(default_factory=TextCodeNoise)
+    edits: EditShares = field(default_factory=EditShares)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise SparsightError(f"steps={self.steps}: a run needs at least one step", param="steps")
+        if not 0 <= self.stage1 <= 1:
+            raise SparsightError(f"stage1={self.stage1} is a share, 0 to 1", param="stage1")
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise SparsightError(
+                f"precision={self.precision!r}: expected auto, bf16 or fp32", param="precision"
+            )
+
+    @property
+    def rows(self) -> int:
+        return self.text_rows + self.caption_rows + self.label_rows + self.qa_rows
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PRESETS = {
+    "mini": VlmRun(),
+    "tiny": VlmRun(
+        llm="tiny", rank=2, steps=20, text_rows=4, caption_rows=2, label_rows=2, qa_rows=1,
+        groups=(1, 1), precision="fp32",
+    ),
+}
+
+
+def vlm_run(preset: str, settings: Mapping[str, Any]) -> VlmRun:
+    """A preset with some fields changed."""
+    if preset not in PRESETS:
+        raise SparsightError(f"no preset {preset!r}; known: {', '.join(PRESETS)}", param="preset")
+    return override(PRESETS[preset], settings)

@@ -1,0 +1,207 @@
+"""What the captioner is trained on: rows made from photographs, labels, questions and captions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.codes import Codes
+from sparse_encoder.dataset import Sample
+from sparse_encoder.encoder import SparseEncoder
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.trunk_cache import CachedImages
+from vlm.apply import apply_edits
+from vlm.concept_swaps import Swap, SwapTable
+from vlm.concepts import resolve
+from vlm.edits import Edit
+from vlm.packing import Branch, Row
+from vlm.template import DEFAULT_PROMPT, ImagePart, Message, TextPart, chat_pieces
+from vlm.text_codes import TextCodes
+
+SUBJECT_PROMPT = "What is the main subject? Answer in one or two words."
+_LABEL_CAPTIONS = ("A {}.", "A photo of a {}.", "A close-up of a {}.", "There is a {} in the photo.")
+
+
+@dataclass(frozen=True)
+class EditShares:
+    """How often and how hard codes are edited in training."""
+
+    swap: float = 0.3  # share of captions and labels with a thing swapped in code and words
+    suppress: float = 0.2  # share of swaps that only take the thing away
+    least_dose: float = 0.6  # clamp, in p99, log-uniform
+    most_dose: float = 2.5
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # features a concept
+
+
+class RowMaker:
+    """Draws training rows; every draw depends on its generator alone, so a run can be resumed."""
+
+    def __init__(
+        self,
+        encoder: SparseEncoder,
+        atlas: FeatureAtlas,
+        tokenizer: Any,
+        images: CachedImages,
+        captions: Sequence[str],
+        caption_vectors: Tensor,
+        text_codes: TextCodes,
+        swaps: SwapTable,
+        edits: EditShares,
+    ) -> None:
+        """caption_vectors: pooled text vectors (captions, width) in step with `captions`."""
+        self.encoder = encoder
+        self.atlas = atlas
+        self.tokenizer = tokenizer
+        self.images = images
+        self.captions = captions
+        self.caption_vectors = caption_vectors
+        self.text_codes = text_codes
+        self.swaps = swaps
+        self.edits = edits
+        self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+        self._pieces: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._concept_codes: dict[str, Tensor] = {}
+        kinds = [_kind(s) for s in images.samples]
+        self.by_kind = {k: [i for i, x in enumerate(kinds) if x == k] for k in ("caption", "label", "qa")}
+
+    def image_row(self, i: int, random: np.random.Generator) -> Row:
+        """A row about photograph i: its captions, its label or its questions."""
+        sample, codes = self.images.samples[i], self.codes_of(i)
+        if random.random() < 0.15:
+            codes = _global_only(codes)  # ties the global token to captions without pictures
+        if sample.label is not None:
+            return self._label_row(codes, sample, random)
+        if sample.captions_by_rule:
+            return self._qa_row(codes, sample, random)
+        captions = list(sample.captions)
+        if random.random() < self.edits.swap:
+            swapped = self._swap(codes, captions[random.integers(len(captions))], random)
+            if swapped is not None:
+                codes, caption = swapped
+                captions = [caption]
+        return self._row(codes, DEFAULT_PROMPT, captions)
+
+    def text_row(self, i: int, random: np.random.Generator) -> Row:
+        """A row about caption i, whose own code stands in for a photograph's."""
+        caption = self.captions[i]
+        code = self.encoder.text_head(self.caption_vectors[i].float())
+        other = None
+        if len(self.images):
+            other = self.codes_of(int(random.integers(len(self.images))), with_cells=False).dense()[0]
+        codes = self.text_codes.noisy(code.detach(), other, random)
+        if random.random() < self.edits.swap:
+            swapped = self._swap(codes, caption, random)
+            if swapped is not None:
+                codes, caption = swapped
+        return self._row(codes, DEFAULT_PROMPT, [caption])
+
+    @torch.no_grad()
+    def codes_of(self, i: int, with_cells: bool = True) -> Codes:
+        cells = self.images.cells(i)
+        if with_cells:
+            return self.encoder.code_of_cells(cells)
+        return Codes.from_dense(self.encoder.image_head(cells.mean(0, keepdim=True)))
+
+    def _label_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
+        label = sample.label or ""
+        if random.random() < 0.5:
+            captions = [_LABEL_CAPTIONS[random.integers(len(_LABEL_CAPTIONS))].format(label)]
+            prompt = DEFAULT_PROMPT
+        else:
+            captions, prompt = [label], SUBJECT_PROMPT
+        if random.random() < self.edits.swap:
+            swapped = self._swap(codes, captions[0], random)
+            if swapped is not None:
+                codes, captions[0] = swapped
+        return self._row(codes, prompt, [_articled(captions[0])])
+
+    def _qa_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
+        branches = []
+        before, _ = self._cut(DEFAULT_PROMPT)
+        for question, answer in sample.qa[:4]:
+            _, after = self._cut(question)
+            branches.append(Branch(after, self._answer(answer)))
+        return Row(codes, before, (), tuple(branches))
+
+    def _row(self, codes: Codes, prompt: str, answers: Sequence[str]) -> Row:
+        before, after = self._cut(prompt)
+        # The prefix's last token is repeated in each branch: it is the one that predicts the
+        # answer's first token, and that differs from branch to branch.
+        shared, last = (after, ()) if len(answers) == 1 else (after[:-1], after[-1:])
+        return Row(codes, before, shared, tuple(Branch(last, self._answer(a)) for a in answers))
+
+    def _cut(self, prompt: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids before and after the soft tokens of a one-turn chat."""
+        if prompt not in self._pieces:
+            image: Any = None  # only its place is needed
+            chat = [Message("user", (ImagePart(image), TextPart(prompt)))]
+            before, after = chat_pieces(chat, self.tokenizer)
+            self._pieces[prompt] = (tuple(before), tuple(after))
+        return self._pieces[prompt]
+
+    def _answer(self, text: str) -> tuple[int, ...]:
+        return (*self.tokenizer(_tidy(text), add_special_tokens=False)["input_ids"], self._end)
+
+    def _swap(
+        self, codes: Codes, caption: str, random: np.random.Generator
+    ) -> tuple[Codes, str] | None:
+        """Codes and caption with one thing swapped in both; None where that is not possible."""
+        swap = self.swaps.draw(caption, random, self.edits.suppress)
+        if swap is None:
+            return None
+        try:
+            resolved = resolve(self._edits(swap, random), self.atlas, self._encode_text)
+        except SparsightError:
+            return None  # a thing that the codes have no feature for
+        edited, _ = apply_edits(codes, resolved)
+        return edited, swap.caption
+
+    def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
+        k = int(self.edits.ks[random.integers(len(self.edits.ks))])
+        low, high = np.log(self.edits.least_dose), np.log(self.edits.most_dose)
+        out = [Edit(op="ablate", concept=swap.source.name, k=max(k, 4))]
+        if swap.target is not None:
+            dose = float(np.exp(random.uniform(low, high)))
+            out.append(Edit(op="clamp", concept=swap.target.name, value=dose, k=k))
+        return out
+
+    def _encode_text(self, texts: list[str]) -> Tensor:
+        """The text tower with its answers kept: things recur thousands of times."""
+        new = [t for t in dict.fromkeys(texts) if t not in self._concept_codes]
+        if new:
+            self._concept_codes.update(zip(new, self.encoder.encode_texts(new), strict=True))
+        return torch.stack([self._concept_codes[t] for t in texts])
+
+
+def _kind(sample: Sample) -> str:
+    if sample.label is not None:
+        return "label"
+    return "qa" if sample.captions_by_rule else "caption"
+
+
+def _global_only(codes: Codes) -> Codes:
+    end = int(codes.offset[1])
+    return Codes(codes.index[:end], codes.value[:end], codes.offset[:2], codes.n_features)
+
+
+def _articled(text: str) -> str:
+    """ "A elephant" to "An elephant"."""
+    for wrong, right in (("A ", "An "), (" a ", " an ")):
+        at = text.find(wrong)
+        if at >= 0 and text[at + len(wrong) : at + len(wrong) + 1].lower() in "aeio":
+            text = text[:at] + right + text[at + len(wrong) :]
+    return text
+
+
+def _tidy(text: str) -> str:
+    """One way to write: spaces before stops away, a capital first, no trailing blanks."""
+    text = " ".join(text.split())
+    for stop in (" .", " ,", " !", " ?"):
+        text = text.replace(stop, stop[1])
+    text = text[:1].upper() + text[1:]
+    whole = text.endswith((".", "!", "?")) or text.count(" ") < 2  # a label is no sentence
+    return text if whole else text + "."
