@@ -27,6 +27,7 @@ from vlm.language_model import embed, load_language_model, with_adapter
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.projector import Projector, ProjectorConfig
 from vlm.projector_file import load_projector
+from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt import Receipt, make_receipt
 from vlm.template import (
     DEFAULT_PROMPT,
@@ -106,6 +107,7 @@ class Pipeline:
         self.projector = projector
         self.model = model
         self.tokenizer = tokenizer
+        self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
         self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         self._codes: OrderedDict[str, Codes] = OrderedDict()
 
@@ -156,7 +158,7 @@ class Pipeline:
         if not edits:
             return Steered(codes, (), ())
         resolved = resolve(edits, self.atlas, self.encoder.encode_texts)
-        edited, applied = apply_edits(codes, resolved)
+        edited, applied = apply_edits(codes, resolved, reach=self.reach)
         return Steered(edited, applied, steering_warnings(applied, self.atlas))
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
@@ -223,6 +225,7 @@ class Pipeline:
                     before=codes,
                     after=steered.codes,
                     warnings=steered.warnings,
+                    reach=self.reach,
                 )
         elif request.want_receipt:
             receipt = make_receipt(

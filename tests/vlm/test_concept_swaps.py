@@ -1,0 +1,61 @@
+"""A swap changes the named thing, its plural and its article, and nothing else."""
+
+import numpy as np
+import pytest
+
+from vlm.concept_swaps import SwapTable, Thing, plural_of
+
+TABLE = SwapTable(
+    [
+        Thing("dog", "dogs", "animal"),
+        Thing("elephant", "elephants", "animal"),
+        Thing("man", "men", "person"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("noun", "plural"),
+    [
+        ("dog", "dogs"),
+        ("man", "men"),
+        ("woman", "women"),
+        ("fireman", "firemen"),
+        ("child", "children"),
+        ("bus", "buses"),
+        ("cherry", "cherries"),
+        ("stop sign", "stop signs"),
+        ("toy", "toys"),
+    ],
+)
+def test_plurals(noun: str, plural: str) -> None:
+    assert plural_of(noun) == plural
+
+
+def _draws(caption: str, suppress: float = 0.0) -> set[str]:
+    random = np.random.default_rng(0)
+    swaps = [TABLE.draw(caption, random, suppress) for _ in range(60)]
+    return {s.caption for s in swaps if s is not None}
+
+
+def test_the_article_follows_the_new_word() -> None:
+    assert "An elephant and dogma." in _draws("A dog and dogma.")
+
+
+def test_plurals_become_plurals() -> None:
+    assert "Two elephants run." in _draws("Two dogs run.")
+
+
+def test_a_suppressed_thing_is_called_by_its_kind() -> None:
+    assert _draws("A dog runs.", suppress=1.0) == {"An animal runs."}
+
+
+def test_a_caption_without_things_has_no_swap() -> None:
+    assert _draws("It is sunny.") == set()
+
+
+def test_things_are_mined_from_captions_and_labels() -> None:
+    captions = ["two dogs on the white beach", "a dog is running"] * 5
+    names = {t.name for t in SwapTable.mine(captions, ["grand piano"], at_least=5).things}
+    assert {"dog", "grand piano"} <= names
+    assert not {"dogs", "white", "running", "the"} & names
