@@ -1,0 +1,47 @@
+"""The gateway as an ASGI application."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from serving.batching import Worker
+from serving.chat.route import chat_routes
+from serving.errors import add_error_handlers
+from serving.features.route import feature_routes
+from serving.gateway import Gateway
+from serving.health.route import health_routes
+from serving.limits import Limits
+from serving.models.route import model_routes
+from vlm.pipeline import Pipeline
+
+# Adds a page to the application, e.g. at /demo. It comes in from outside, since no import of ours
+# may point up to the pages.
+Mount = Callable[[FastAPI], object]
+
+
+def create_app(
+    pipeline: Pipeline, *, limits: Limits | None = None, mounts: Sequence[Mount] = ()
+) -> FastAPI:
+    """The application over `pipeline`, which belongs to its worker thread from here on.
+
+    The thread ends with the application's lifespan; where none is run, ``app.state.gateway.worker``
+    has `close`.
+    """
+    limits = limits or Limits()
+    gateway = Gateway(pipeline, Worker(pipeline, limits), limits)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        gateway.worker.close()
+
+    # No pages of documentation: FastAPI's load their scripts from a network that may not be there.
+    app = FastAPI(title="Sparsight", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.gateway = gateway
+    for routes in (chat_routes, model_routes, feature_routes, health_routes):
+        app.include_router(routes(gateway))
+    add_error_handlers(app)
+    for mount in mounts:
+        mount(app)
+    return app

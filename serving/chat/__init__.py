@@ -1,0 +1,1 @@
+"""Chat completions, OpenAI's ``POST /v1/chat/completions`` with a ``steering`` object."""

@@ -1,0 +1,42 @@
+"""Photographs inside a request, as ``data:image/jpeg;base64,...``."""
+
+import base64
+import binascii
+
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.image import DecodedImage, decode_image
+
+
+def read_image(uri: str, *, param: str) -> DecodedImage:
+    """The photograph in a data URI. Raises SparsightError, with this `param`, where it is none."""
+    scheme, _, rest = uri.partition(":")
+    if scheme.lower() in ("http", "https"):
+        raise _refusal(
+            "addresses are not fetched, so that a request cannot make this server call others; "
+            "download the photograph and send it as data:image/jpeg;base64,...",
+            param,
+            "remote_image",
+        )
+    if scheme.lower() != "data":
+        raise _refusal(f"{uri[:40]!r} is no data URI: data:image/jpeg;base64,...", param)
+    header, comma, data = rest.partition(",")
+    kind, *options = header.lower().split(";")
+    if not comma:
+        raise _refusal("the data URI has no comma before its data", param)
+    if not kind.startswith("image/"):
+        raise _refusal(f"the data URI's type is {kind[:40]!r}, expected image/...", param)
+    if "base64" not in options:
+        raise _refusal("the data URI is not base64; write data:image/jpeg;base64,...", param)
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:  # ValueError: not ASCII
+        raise _refusal(f"the data URI's base64 cannot be read: {error}", param) from None
+    try:
+        # The stated type is not trusted: the decoder goes by the bytes.
+        return decode_image(content)
+    except SparsightError as error:
+        raise SparsightError(f"{param}: {error.message}", param=param, code=error.code) from None
+
+
+def _refusal(why: str, param: str, code: str = "invalid_image_url") -> SparsightError:
+    return SparsightError(f"{param}: {why}", param=param, code=code)

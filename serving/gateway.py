@@ -1,0 +1,59 @@
+"""What every endpoint works with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+from starlette.requests import Request
+
+from serving.batching import Worker
+from serving.body import read_body, read_object
+from serving.limits import Limits
+from serving.wire import Wire, parse_wire
+from vlm.pipeline import Pipeline
+
+T = TypeVar("T")
+W = TypeVar("W", bound=Wire)
+
+# Photographs are decoded beside the model's thread; a few at once, since each may be large.
+N_READERS = 4
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The pipeline (read only here; its work is the worker's), the worker and the limits."""
+
+    pipeline: Pipeline
+    worker: Worker
+    limits: Limits
+    readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(N_READERS))
+
+    async def read(self, request: Request, kind: type[W], then: Callable[[W], T]) -> T:
+        """`then(body)` of the request's body as `kind`, off the event loop."""
+        body = await read_body(request, self.limits.max_body_bytes)
+
+        def work() -> T:
+            return then(parse_wire(kind, read_object(body)))
+
+        return await anyio.to_thread.run_sync(work, limiter=self.readers)
+
+
+def body_schema(kind: type[Wire]) -> dict[str, Any]:
+    """The part of /openapi.json that describes a body which we read ourselves."""
+    schema = kind.model_json_schema()
+    whole = _inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole}}}}
+
+
+def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """`node` with each reference replaced by what it points to, for no other place holds them."""
+    if isinstance(node, list):
+        return [_inlined(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    return {
+        key: _inlined(item, definitions) for key, item in node.items() if key != "discriminator"
+    }

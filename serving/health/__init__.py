@@ -1,0 +1,1 @@
+"""Whether the gateway can answer."""

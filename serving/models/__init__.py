@@ -1,0 +1,1 @@
+"""Which model is served, OpenAI's ``GET /v1/models``."""

@@ -1,0 +1,204 @@
+"""A pipeline that answers at once and remembers what it was asked, and a server in front of it."""
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from PIL import Image
+
+from serving.app import create_app
+from serving.launch import address, bind
+from serving.limits import Limits
+from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
+from vlm.edits import Edit
+from vlm.pipeline import Answer, ImagePart, Request, TextPart
+from vlm.receipt import make_receipt
+
+NAMES = ["dog", "cat", "hot dog", "ghost", "", "", "", ""]
+
+
+def tiny_atlas() -> FeatureAtlas:
+    n = len(NAMES)
+    density = np.full(n, 0.05, dtype=np.float32)
+    density[3] = 0.0  # the ghost is dead
+    scale = np.where(density > 0, 2.0, 0.0).astype(np.float32)
+    return FeatureAtlas(
+        fingerprint="f" * 64,
+        names=list(NAMES),
+        runner_up=[["puppy"], ["dogfish"], *([] for _ in range(n - 2))],
+        name_score=np.ones(n, dtype=np.float32),
+        density=density,
+        p50=scale / 4,
+        p90=scale / 2,
+        p99=scale,
+        max=scale,
+        modality=np.full(n, 0.5, dtype=np.float32),
+        vocabulary=frozenset(["dog", "cat"]),
+    )
+
+
+class FakePipeline:
+    """Says what it was asked. `gate` holds answers back while cleared; `batches` has their sizes.
+
+    A concept of unicorn is refused, a text of "boom" is a fault inside, "crack" one after a piece.
+    """
+
+    name = "fake"
+    fingerprint = "f" * 64
+    n_features = len(NAMES)
+
+    def __init__(self) -> None:
+        self.atlas = tiny_atlas()
+        self.requests: list[Request] = []
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.closed_streams = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.busy = threading.Event()
+        self.pause_s = 0.0  # before each piece of a stream
+
+    def encode(self, images: Sequence[Any]) -> Codes:
+        self.threads.add(threading.get_ident())
+        rows = torch.zeros(len(images) * 5, self.n_features)
+        for i in range(len(images)):
+            rows[5 * i, :3] = torch.tensor([3.0, 4.0, 0.0])
+            rows[5 * i + 1, 0] = 12.0  # the dog is in the upper left cell
+            rows[5 * i + 1 : 5 * i + 5, 1] = 4.0
+        return Codes.from_dense(rows, (2, 2))
+
+    def steer(self, codes: Codes, edits: Sequence[Edit]) -> Any:
+        return SimpleNamespace(codes=codes, applied=(), warnings=())
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        self.busy.set()
+        self.gate.wait(60)
+        self.batches.append(len(requests))
+        return [self._answer(request) for request in requests]
+
+    def stream(self, request: Request) -> Iterator[str | Answer]:
+        try:
+            answer = self._answer(request)
+            for i, word in enumerate(answer.text.split(" ")):
+                time.sleep(self.pause_s)
+                yield f" {word}" if i else word
+                if "crack" in answer.text:
+                    raise RuntimeError("secret")
+            yield answer
+        finally:
+            self.closed_streams += 1
+
+    def _answer(self, request: Request) -> Answer:
+        self.threads.add(threading.get_ident())
+        self.requests.append(request)
+        if any(edit.concept == "unicorn" for edit in request.edits):
+            raise SparsightError(
+                "no concept named 'unicorn'",
+                param="steering.edits[0].concept",
+                code="unknown_concept",
+            )
+        parts = [part for message in request.messages for part in message.parts]
+        texts = [part.text for part in parts if isinstance(part, TextPart)]
+        if "boom" in texts:
+            raise RuntimeError("secret")
+        images = [part.image for part in parts if isinstance(part, ImagePart)]
+        edits = ", ".join(f"{edit.op} {edit.label}" for edit in request.edits) or "no edits"
+        words = f"{len(images)} photos, {edits}, asked {texts[-1]}".split(" ")
+        kept = words[: request.sampling.max_tokens]
+        codes = self.encode(images) if images else None
+        receipt = make_receipt(
+            fingerprint=self.fingerprint,
+            images=[image.sha256 for image in images],
+            edits=request.edits,
+            applied=(),
+            before=codes,
+            after=codes,
+        )
+        return Answer(
+            text=" ".join(kept),
+            finish_reason="stop" if kept == words else "length",
+            n_prompt_tokens=7,
+            n_completion_tokens=len(kept),
+            receipt=receipt if request.want_receipt else None,
+        )
+
+
+def photo_bytes(colour: str = "red", kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(out, kind)
+    return out.getvalue()
+
+
+def data_uri(content: bytes | None = None) -> str:
+    content = photo_bytes() if content is None else content
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+@contextmanager
+def served(pipeline: Any, **options: Any) -> Iterator[str]:
+    """The address of a live server over this pipeline."""
+    app = create_app(pipeline, **options)
+    bound = bind("127.0.0.1", 0)
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield address(bound)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        bound.close()
+
+
+@pytest.fixture
+def pipeline() -> FakePipeline:
+    return FakePipeline()
+
+
+@pytest.fixture
+def serve() -> Callable[..., Any]:
+    return served
+
+
+@pytest.fixture
+def url(pipeline: FakePipeline) -> Iterator[str]:
+    with served(pipeline, limits=Limits(max_body_bytes=100_000, max_tokens=100)) as address:
+        yield address
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    """Of that server; patient, since a busy machine is no failure."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def uri() -> str:
+    return data_uri()
+
+
+@pytest.fixture
+def as_uri() -> Callable[[bytes], str]:
+    return data_uri
+
+
+@pytest.fixture
+def photo() -> Callable[..., bytes]:
+    return photo_bytes
