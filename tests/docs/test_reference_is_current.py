@@ -1,0 +1,76 @@
+"""The reference pages say what the program does."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+from render_cli_reference import TARGET, render
+
+from serving.chat.wire import ChatRequest
+from serving.features.wire import Activations, ActivationsRequest, ActiveFeature, NamedFeature
+from serving.limits import Limits
+from vlm import edits, receipt
+from vlm.concepts import MAX_DENSITY
+from vlm.reach import Reach
+from vlm.shorthand import parse_shorthand
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+EDITS = (REFERENCE / "edits.md").read_text(encoding="utf-8")
+HTTP = (REFERENCE / "http-api.md").read_text(encoding="utf-8")
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
+    # Line breaks are click's, and differ between its versions.
+    assert _spaced(TARGET.read_text(encoding="utf-8")) == _spaced(render()), (
+        "docs/reference/cli.md is stale; run python tests/docs/render_cli_reference.py"
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", [ChatRequest, ActivationsRequest, Activations, ActiveFeature, NamedFeature]
+)
+def test_every_key_of_the_http_api_is_described(kind: type[BaseModel]) -> None:
+    assert [key for key in kind.model_fields if f"`{key}`" not in HTTP] == []
+
+
+def test_the_limits_of_the_gateway_are_the_documented_ones() -> None:
+    limits = Limits()
+    for words in (
+        f"at most {limits.max_images} a request",
+        f"at most {limits.max_tokens}",
+        f"above {limits.max_body_bytes // 2**20} MiB",
+        f"{limits.max_open} requests",
+    ):
+        assert words in HTTP, words
+
+
+def test_every_key_operation_unit_and_rule_of_edits_is_described() -> None:
+    words = [*edits.KEYS, *receipt.KEYS, *get_args(edits.Op), *get_args(edits.Unit)]
+    assert [word for word in (*words, *get_args(Reach)) if f"`{word}`" not in EDITS] == []
+
+
+def test_the_limits_of_edits_are_the_documented_ones() -> None:
+    for words in (
+        f"at most {edits.MAX_EDITS}",
+        f"more than {edits.MAX_TOUCHED} features",
+        f"above {edits.MAX_DOSE:g} p99",
+        f"1 to {edits.MAX_K} | {edits.DEFAULT_K} |",
+        f"concept: {edits.DEFAULT_CLAMP:g} p99",
+        f"{edits.MAX_CONCEPT_LENGTH} characters",
+        f"more than {100 * MAX_DENSITY:.0f} %",
+    ):
+        assert words in EDITS, words
+
+
+def test_every_documented_shorthand_is_one() -> None:
+    table = EDITS.partition("## Shorthand")[2].partition("##")[0]
+    found = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(found) == 7
+    for text in found:
+        parse_shorthand(text)
