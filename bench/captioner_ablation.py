@@ -25,9 +25,15 @@ RUNS: dict[str, dict[str, object]] = {
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--encoder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Default: the model in the box.")
+@click.option(
+    "--encoder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Default: the model in the box.",
+)
 @click.option("--steps", default=120, show_default=True, help="Steps of each run.")
 def main(data: Path, out: Path, encoder: Path | None, steps: int) -> None:
     """Trains the ablated captioners on the data sets in --data and prints their scores."""

@@ -23,15 +23,22 @@ KINDS: dict[str, dict[str, object]] = {
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="Runs of each kind.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(sorted(KINDS)), help="Default: all.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(sorted(KINDS)), help="Default: all."
+)
 def main(data: Path, out: Path, seeds: int, kinds: tuple[str, ...]) -> None:
     """Trains and compares sparse and dense heads on the data sets in --data."""
     chosen = [k for k in KINDS if k in kinds or not kinds]
     found = {
-        kind: [_report(kind, seed, data, out / f"{kind.replace(' ', '-')}-seed{seed}") for seed in range(seeds)]
+        kind: [
+            _report(kind, seed, data, out / f"{kind.replace(' ', '-')}-seed{seed}")
+            for seed in range(seeds)
+        ]
         for kind in chosen
     }
     click.echo(_table(found))

@@ -18,7 +18,9 @@ from vlm.steering_pairs import STEERING_PAIRS
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option("--model", default="sparsight-mini", show_default=True)
 @click.option("--k", default=16, show_default=True, help="Features a concept.")
 @click.option("--dose", default=1.0, show_default=True, help="Of the clamp, p99 units.")

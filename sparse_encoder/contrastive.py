@@ -1,5 +1,7 @@
 """The contrastive loss on sparse codes, its sparsity penalty, and a classifier as a teacher."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -53,7 +55,7 @@ def excess_spread(image: Tensor, active_share: Tensor, allowed: float) -> Tensor
     ones their last features.
     """
     dense = (active_share > allowed).float()
-    return (image.abs().sum(1) * dense).mean() / image.shape[1] ** 0.5
+    return (image.abs().sum(1) * dense).mean() / math.sqrt(image.shape[1])
 
 
 def similarity_scale(log_scale: Tensor, cap: float) -> Tensor:

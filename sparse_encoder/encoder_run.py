@@ -51,8 +51,14 @@ class EncoderRun:
 PRESETS = {
     "mini": EncoderRun(),
     "tiny": EncoderRun(
-        features=64, image_trunk="tiny", text_trunk="tiny", epochs=1.0, batch=32, windows=1,
-        teacher=0.0, density=0.3,
+        features=64,
+        image_trunk="tiny",
+        text_trunk="tiny",
+        epochs=1.0,
+        batch=32,
+        windows=1,
+        teacher=0.0,
+        density=0.3,
     ),
 }
 

@@ -45,7 +45,8 @@ class EncoderReport:
         for way in ("t2i", "i2t"):
             recalls = ", ".join(
                 f"R@{k.split('@')[1]} {100 * v:.1f}"
-                for k, v in self.retrieval.items() if k.startswith(way)
+                for k, v in self.retrieval.items()
+                if k.startswith(way)
             )
             lines.append(f"  {'text to image' if way == 't2i' else 'image to text'}: {recalls}")
         lines.append(f"  density (threshold 0): text {100 * self.text_density:.2f}")
@@ -100,5 +101,7 @@ def _classes(data: Path) -> dict[str, list[str]]:
     try:
         classes: dict[str, list[str]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise SparsightError(f"cannot read the class names in {path}: {error}", param="data") from error
+        raise SparsightError(
+            f"cannot read the class names in {path}: {error}", param="data"
+        ) from error
     return classes

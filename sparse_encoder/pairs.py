@@ -52,7 +52,9 @@ def make_pairs(
         if not texts:
             weight[-1] = 0.0
     chances = np.array(weight)
-    return PairTable(list(number), of_sample, torch.tensor(group), chances / chances.sum(), chances.sum())
+    return PairTable(
+        list(number), of_sample, torch.tensor(group), chances / chances.sum(), chances.sum()
+    )
 
 
 def _texts(sample: Sample, templates: bool) -> list[str]:

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def recall(text: Tensor, image: Tensor, owner: Tensor, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+def recall(
+    text: Tensor, image: Tensor, owner: Tensor, ks: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, float]:
     """R@k both ways in [0, 1], higher is better: ``t2i@1``, ``i2t@1``, ...
 
     text: (texts, features), image: (images, features), unit rows. owner: (texts,) image of each.

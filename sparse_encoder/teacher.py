@@ -20,9 +20,7 @@ def teacher_classes(samples: Sequence[Sample]) -> tuple[list[str], Tensor]:
 
     Empty where the samples do not hold all 998 fine classes (``imagenet_a`` keys).
     """
-    names = {
-        str(s.category): str(s.label) for s in samples if "imagenet_a" in s.key and s.category
-    }
+    names = {str(s.category): str(s.label) for s in samples if "imagenet_a" in s.key and s.category}
     order = sorted({*names, *MISSING_CLASSES})
     if len(order) != N_CLASSES:
         return [], torch.zeros(0, dtype=torch.int64)
@@ -33,4 +31,5 @@ def teacher_classes(samples: Sequence[Sample]) -> tuple[list[str], Tensor]:
 @torch.no_grad()
 def teacher_view(trunk: Any, pooled: Tensor, outputs: Tensor) -> Tensor:
     """The classifier's distribution over the known classes, (batch, classes)."""
-    return trunk.classify(pooled)[:, outputs].softmax(-1)
+    view: Tensor = trunk.classify(pooled)[:, outputs].softmax(-1)
+    return view

@@ -17,7 +17,7 @@ class TinyImageTrunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Conv2d(3, self.width, kernel_size=4, stride=4)
+        self.net = nn.Conv2d(3, self.width, kernel_size=4, stride=4, bias=False)
         weight = torch.randn(self.net.weight.shape, generator=torch.Generator().manual_seed(1))
         self.net.weight.data = weight
         self.requires_grad_(False)
@@ -39,7 +39,9 @@ class TinyTextTrunk(nn.Module):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Pooled vectors (texts, 8)."""
-        return torch.stack([torch.stack([_word(w) for w in t.split() or [""]]).mean(0) for t in texts])
+        return torch.stack(
+            [torch.stack([_word(w) for w in t.split() or [""]]).mean(0) for t in texts]
+        )
 
 
 def _word(word: str) -> Tensor:

@@ -31,8 +31,8 @@ from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.encoder_run import EncoderRun, encoder_run
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.head import SparseHead
-from sparse_encoder.precision import bf16_is_fast
 from sparse_encoder.pairs import PairTable, make_pairs
+from sparse_encoder.precision import bf16_is_fast
 from sparse_encoder.teacher import teacher_classes, teacher_view
 from sparse_encoder.trunk_cache import CachedImages, cached_images, cached_texts
 
@@ -48,9 +48,7 @@ SHARDS = (
 class HeadTrainer(nn.Module):
     """Both heads on standardised trunk outputs, and all that a step needs."""
 
-    def __init__(
-        self, encoder: SparseEncoder, images: CachedImages, run: EncoderRun
-    ) -> None:
+    def __init__(self, encoder: SparseEncoder, images: CachedImages, run: EncoderRun) -> None:
         super().__init__()
         torch.manual_seed(run.seed)
         self.run = run
@@ -141,7 +139,10 @@ class HeadTrainer(nn.Module):
     @torch.no_grad()
     def export(self, encoder: SparseEncoder) -> None:
         """Copies the trained heads into the encoder, taking raw trunk outputs."""
-        for own, head in ((self.image_head, encoder.image_head), (self.text_head, encoder.text_head)):
+        for own, head in (
+            (self.image_head, encoder.image_head),
+            (self.text_head, encoder.text_head),
+        ):
             head.load_state_dict(own.state_dict())
             head.activation = own.activation
         encoder.image_head.fold_input_scale(self.mean, self.deviation)
@@ -191,7 +192,7 @@ def fit(trainer: HeadTrainer, out: Path | None) -> list[float]:
         if not math.isfinite(value):
             raise SparsightError(f"the loss is {value} at step {step}; lower lr", param="lr")
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         with torch.no_grad():
             trainer.log_scale.clamp_(max=math.log(run.cap))
@@ -207,7 +208,9 @@ def _checkpoint(trainer: HeadTrainer, optimiser: Any, losses: list[float], out: 
         "run": json.dumps(trainer.run.to_json()),
         "losses": losses,
         "pressure": trainer.pressure,
-        "heads": {n: p.detach() for n, p in trainer.named_parameters() if not n.startswith("trunk.")},
+        "heads": {
+            n: p.detach() for n, p in trainer.named_parameters() if not n.startswith("trunk.")
+        },
         "optimiser": optimiser.state_dict(),
     }
     part = out / "checkpoint.part"

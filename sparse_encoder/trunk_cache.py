@@ -47,7 +47,9 @@ class CachedImages:
 
     def pooled(self) -> Tensor:
         """Mean of the cells of every image, (images, width) float32."""
-        return torch.cat([torch.stack([_row(b, i).mean(0) for i in range(len(b))]) for b in self.blocks])
+        return torch.cat(
+            [torch.stack([_row(b, i).mean(0) for i in range(len(b))]) for b in self.blocks]
+        )
 
     def windows(self, generator: np.random.Generator, smallest: int = 5) -> Tensor:
         """Mean over one random window of cells for each image, (images, width).

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sparse_encoder.image import DecodedImage, open_image
+from vlm.edits import Edit, parse_edits
 from vlm.mention import Lexicon, mentions
 from vlm.pipeline import Answer, Pipeline, caption_request
 from vlm.receipt import verify_receipt
 from vlm.shorthand import parse_shorthand
-from vlm.edits import Edit, parse_edits
 
 pytestmark = pytest.mark.model
 CAT, DOG = Lexicon.for_concept("cat"), Lexicon.for_concept("dog")

@@ -8,7 +8,6 @@ from sparse_encoder.image import DecodedImage, decode_image
 from vlm.edits import Edit
 
 BATCH_SIZE = 16
-MAIN_SUBJECT_PROMPT = "What is the main subject? Answer in one or two words."
 
 Progress = Callable[[str, int, int], None]  # what is being answered, how many done, of how many
 MakeRequest = Callable[..., Any]  # vlm.pipeline.caption_request

@@ -52,7 +52,8 @@ def decode(
         ).last_hidden_state[:, -1]
         logits = model.lm_head(states).float()  # (running, vocabulary)
         tokens = [
-            _choose(row, samplings[i], generators[i]) for row, i in zip(logits, running, strict=True)
+            _choose(row, samplings[i], generators[i])
+            for row, i in zip(logits, running, strict=True)
         ]
         yield list(zip(running, tokens, strict=True))
         keep = [

@@ -49,7 +49,6 @@ def embed(model: Any, token_ids: list[int]) -> Tensor:
 def tiny_language_model(attention: str = "sdpa", vocabulary: int = 264) -> Any:
     """A two-layer random Llama; equal weights at every call."""
     config = LlamaConfig(
-        attn_implementation=attention,
         vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
@@ -60,10 +59,11 @@ def tiny_language_model(attention: str = "sdpa", vocabulary: int = 264) -> Any:
         bos_token_id=1,
         eos_token_id=2,
         tie_word_embeddings=True,
+        initializer_range=0.3,  # a random model of the usual 0.02 says all words alike
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval()
+        return LlamaForCausalLM._from_config(config, attn_implementation=attention).eval()
 
 
 def tiny_tokenizer() -> Any:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sparse_encoder.errors import SparsightError
-from sparse_encoder.model_folder import find_model
 from sparse_encoder.mini_parts import IMAGE_TRUNK_PART, TEXT_TRUNK_PART
+from sparse_encoder.model_folder import find_model
 from sparse_encoder.wheel import file_sha256
 from vlm.llm_part import LLM_PART
 

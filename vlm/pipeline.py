@@ -124,12 +124,15 @@ class Pipeline:
             folder.fingerprint,
             encoder,
             FeatureAtlas.load(folder.path / "features", fingerprint=folder.fingerprint),
-            load_projector(folder.path, ProjectorConfig(
-                encoder.config.features,
-                llm.config.hidden_size,
-                encoder.grid,
-                tuple(folder.config["projector"]["groups"]),
-            )),
+            load_projector(
+                folder.path,
+                ProjectorConfig(
+                    encoder.config.features,
+                    llm.config.hidden_size,
+                    encoder.grid,
+                    tuple(folder.config["projector"]["groups"]),
+                ),
+            ),
             with_adapter(llm, folder.path / "adapter"),
             tokenizer,
         )
@@ -229,8 +232,13 @@ class Pipeline:
                 )
         elif request.want_receipt:
             receipt = make_receipt(
-                fingerprint=self.fingerprint, images=[], edits=(), applied=(),
-                before=None, after=None, warnings=(),
+                fingerprint=self.fingerprint,
+                images=[],
+                edits=(),
+                applied=(),
+                before=None,
+                after=None,
+                warnings=(),
             )
         return _Prepared(torch.cat(vectors), receipt)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from sparse_encoder.errors import SparsightError
 from vlm.answer_batches import (
     BATCH_SIZE,
-    MAIN_SUBJECT_PROMPT,
     Answering,
     MakeRequest,
     Progress,
@@ -18,6 +17,7 @@ from vlm.answer_batches import (
 )
 from vlm.mention import Lexicon, mentions
 from vlm.rate import Rate
+from vlm.template import SUBJECT_PROMPT
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def evaluate_subjects(
     pipeline: Answering,
     sets: Mapping[str, Sequence[Sample]],
     *,
-    prompt: str = MAIN_SUBJECT_PROMPT,
+    prompt: str = SUBJECT_PROMPT,
     on_progress: Progress = no_progress,
     batch_size: int = BATCH_SIZE,
     make_request: MakeRequest | None = None,

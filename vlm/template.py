@@ -12,6 +12,7 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 
 DEFAULT_PROMPT = "Describe the image in one sentence."
+SUBJECT_PROMPT = "What is the main subject? Answer in one or two words."
 _GAP = "\ue000"  # a private-use character stands for an image until the text is cut
 
 

@@ -63,9 +63,7 @@ class Captioner:
             batch = pack(rows, [len(s) for s in soft])
             base = self.model.base_model.model
             inputs = base.get_input_embeddings()(batch.token_ids)
-            inputs = inputs.masked_scatter(
-                batch.soft[..., None], torch.cat(soft).to(inputs.dtype)
-            )
+            inputs = inputs.masked_scatter(batch.soft[..., None], torch.cat(soft).to(inputs.dtype))
             states = base.model(
                 inputs_embeds=inputs,
                 attention_mask=batch.mask.to(inputs.dtype),
@@ -119,7 +117,10 @@ def train(captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path) -> list
         for group, peak, share in zip(
             optimiser.param_groups,
             peaks,
-            (_schedule(step, run.steps, 0), _schedule(step, run.steps, int(run.stage1 * run.steps))),
+            (
+                _schedule(step, run.steps, 0),
+                _schedule(step, run.steps, int(run.stage1 * run.steps)),
+            ),
             strict=True,
         ):
             group["lr"] = peak * share
@@ -140,7 +141,7 @@ def _step(captioner: Captioner, optimiser: Any, groups: list[list[Row]]) -> floa
     total = 0.0
     for rows in groups:  # rows of like length together: less padding
         loss = captioner.loss(rows) / n_tokens
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += float(loss.detach())
     if not math.isfinite(total):
         raise SparsightError("the loss is no longer finite; lower the learning rate and run again")

@@ -34,7 +34,9 @@ class VlmRun:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise SparsightError(f"steps={self.steps}: a run needs at least one step", param="steps")
+            raise SparsightError(
+                f"steps={self.steps}: a run needs at least one step", param="steps"
+            )
         if not 0 <= self.stage1 <= 1:
             raise SparsightError(f"stage1={self.stage1} is a share, 0 to 1", param="stage1")
         if self.precision not in ("auto", "bf16", "fp32"):
@@ -53,8 +55,15 @@ class VlmRun:
 PRESETS = {
     "mini": VlmRun(),
     "tiny": VlmRun(
-        llm="tiny", rank=2, steps=20, text_rows=4, caption_rows=2, label_rows=2, qa_rows=1,
-        groups=(1, 1), precision="fp32",
+        llm="tiny",
+        rank=2,
+        steps=20,
+        text_rows=4,
+        caption_rows=2,
+        label_rows=2,
+        qa_rows=1,
+        groups=(1, 1),
+        precision="fp32",
     ),
 }
 

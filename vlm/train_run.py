@@ -18,11 +18,11 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.dataset import find_shards
 from sparse_encoder.encoder import WEIGHTS, SparseEncoder
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.model_folder import find_model
 from sparse_encoder.train import SHARDS
 from sparse_encoder.trunk_cache import CachedImages, cached_images, cached_texts
 from vlm.caption_corpus import read_captions
 from vlm.concept_swaps import SwapTable
-from sparse_encoder.model_folder import find_model
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.naming_words import naming_words
 from vlm.projector_init import name_features

@@ -19,11 +19,15 @@ from vlm.concept_swaps import Swap, SwapTable
 from vlm.concepts import resolve
 from vlm.edits import Edit
 from vlm.packing import Branch, Row
-from vlm.template import DEFAULT_PROMPT, ImagePart, Message, TextPart, chat_pieces
+from vlm.template import DEFAULT_PROMPT, SUBJECT_PROMPT, ImagePart, Message, TextPart, chat_pieces
 from vlm.text_codes import TextCodes
 
-SUBJECT_PROMPT = "What is the main subject? Answer in one or two words."
-_LABEL_CAPTIONS = ("A {}.", "A photo of a {}.", "A close-up of a {}.", "There is a {} in the photo.")
+_LABEL_CAPTIONS = (
+    "A {}.",
+    "A photo of a {}.",
+    "A close-up of a {}.",
+    "There is a {} in the photo.",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class RowMaker:
         self._pieces: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self._concept_codes: dict[str, Tensor] = {}
         kinds = [_kind(s) for s in images.samples]
-        self.by_kind = {k: [i for i, x in enumerate(kinds) if x == k] for k in ("caption", "label", "qa")}
+        self.by_kind = {
+            k: [i for i, x in enumerate(kinds) if x == k] for k in ("caption", "label", "qa")
+        }
 
     def image_row(self, i: int, random: np.random.Generator) -> Row:
         """A row about photograph i: its captions, its label or its questions."""
@@ -91,7 +97,9 @@ class RowMaker:
         code = self.encoder.text_head(self.caption_vectors[i].float())
         other = None
         if len(self.images):
-            other = self.codes_of(int(random.integers(len(self.images))), with_cells=False).dense()[0]
+            other = self.codes_of(int(random.integers(len(self.images))), with_cells=False).dense()[
+                0
+            ]
         codes = self.text_codes.noisy(code.detach(), other, random)
         if random.random() < self.edits.swap:
             swapped = self._swap(codes, caption, random)

@@ -81,7 +81,7 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
 )
 @click.option(
     "--dose",
-    default=1.5,
+    default=1.0,
     show_default=True,
     type=click.FloatRange(0, 8, min_open=True),
     help="Of the clamp, in multiples of each feature's 99th percentile.",

@@ -65,6 +65,7 @@ class FakePipeline:
         self.batches: list[int] = []
         self.threads: set[int] = set()
         self.closed_streams = 0
+        self.order: list[str] = []  # what the worker did: "answer", or the first word of a stream
         self.gate = threading.Event()
         self.gate.set()
         self.busy = threading.Event()
@@ -86,6 +87,7 @@ class FakePipeline:
         self.busy.set()
         self.gate.wait(60)
         self.batches.append(len(requests))
+        self.order.append("answer")
         return [self._answer(request) for request in requests]
 
     def stream(self, request: Request) -> Iterator[str | Answer]:
@@ -93,6 +95,7 @@ class FakePipeline:
             answer = self._answer(request)
             for i, word in enumerate(answer.text.split(" ")):
                 time.sleep(self.pause_s)
+                self.order.append(_first_word(request))
                 yield f" {word}" if i else word
                 if "crack" in answer.text:
                     raise RuntimeError("secret")
@@ -133,6 +136,11 @@ class FakePipeline:
             n_completion_tokens=len(kept),
             receipt=receipt if request.want_receipt else None,
         )
+
+
+def _first_word(request: Request) -> str:
+    part = request.messages[-1].parts[-1]
+    return part.text.split()[0] if isinstance(part, TextPart) else ""
 
 
 def photo_bytes(colour: str = "red", kind: str = "PNG") -> bytes:

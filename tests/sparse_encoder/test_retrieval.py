@@ -36,8 +36,9 @@ def test_codes_that_are_all_alike_recall_nothing() -> None:
 
 
 def test_zero_shot_picks_the_class_whose_text_is_nearest() -> None:
-    codes = class_codes(["cat", "dog"], lambda texts: torch.tensor(
-        [[1.0, 0.1] if "cat" in t else [0.1, 1.0] for t in texts]
-    ))
+    codes = class_codes(
+        ["cat", "dog"],
+        lambda texts: torch.tensor([[1.0, 0.1] if "cat" in t else [0.1, 1.0] for t in texts]),
+    )
     images = unit(torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]))
     assert accuracy(images, codes, torch.tensor([0, 1, 1])) == torch.tensor(2 / 3).item()

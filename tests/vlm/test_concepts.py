@@ -242,4 +242,7 @@ def test_a_feature_that_gets_stronger_in_images_goes_first(
     strong = tiny_atlas.p99.copy()
     strong[2] = 10.0  # half the text activation of feature 0, ten times its strength in images
     other = replace(tiny_atlas, p99=strong)
-    assert resolve([Edit(op="ablate", concept="dog", k=3)], other, fake_encode_text)[0].features[0] == 2
+    assert (
+        resolve([Edit(op="ablate", concept="dog", k=3)], other, fake_encode_text)[0].features[0]
+        == 2
+    )

@@ -45,14 +45,22 @@ def test_no_edits_give_the_very_same_codes_and_text(pipeline: Pipeline) -> None:
     assert plain.text == empty.text
 
 
-def test_an_edit_that_changes_nothing_gives_bit_identical_codes_and_text(pipeline: Pipeline) -> None:
+def test_an_edit_that_changes_nothing_gives_bit_identical_codes_and_text(
+    pipeline: Pipeline,
+) -> None:
     row = pipeline.encode([photo(0)])
     silent = sorted(set(range(64)) - set(row.index.tolist()))
     alive = [i for i in silent if not pipeline.atlas.dead[i]] or [_live(pipeline)[0]]
-    op = Edit(op="ablate", feature=alive[0]) if silent else Edit(op="scale", feature=alive[0], value=1.0)
+    op = (
+        Edit(op="ablate", feature=alive[0])
+        if silent
+        else Edit(op="scale", feature=alive[0], value=1.0)
+    )
     steered = pipeline.steer(row, [op])
     assert steered.codes.sha256() == row.sha256()
-    plain, same = pipeline.answer([caption_request(photo(0)), caption_request(photo(0), edits=[op])])
+    plain, same = pipeline.answer(
+        [caption_request(photo(0)), caption_request(photo(0), edits=[op])]
+    )
     assert plain.text == same.text
 
 
@@ -71,7 +79,9 @@ def test_an_edit_changes_the_codes_and_leaves_a_true_receipt(pipeline: Pipeline)
 
 def test_answers_do_not_depend_on_what_they_are_batched_with(pipeline: Pipeline) -> None:
     requests = [
-        caption_request(photo(i), prompt="Say " + "so " * i, sampling=Sampling(max_tokens=4 + 3 * i))
+        caption_request(
+            photo(i), prompt="Say " + "so " * i, sampling=Sampling(max_tokens=4 + 3 * i)
+        )
         for i in range(4)
     ]
     together = pipeline.answer(requests)

@@ -24,7 +24,9 @@ def _rows(seed: int, n_rows: int, density: float) -> torch.Tensor:
 
 
 @given(seed=st.integers(0, 2**31 - 1), density=st.sampled_from([0.0, 0.05, 0.5, 1.0]))
-def test_the_sparse_path_equals_the_dense_one_forward_and_backward(seed: int, density: float) -> None:
+def test_the_sparse_path_equals_the_dense_one_forward_and_backward(
+    seed: int, density: float
+) -> None:
     projector, rows = _projector(), _rows(seed, 3 * 17, density)
     sparse = projector(Codes.from_dense(rows, (4, 4)))
     sparse.square().sum().backward()

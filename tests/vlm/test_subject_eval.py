@@ -6,9 +6,9 @@ import pytest
 from fake_captioner import FakeCaptioner, fake_request, fake_sample
 
 from sparse_encoder.errors import SparsightError
-from vlm.answer_batches import MAIN_SUBJECT_PROMPT
 from vlm.rate import Rate
 from vlm.subject_eval import evaluate_subjects
+from vlm.template import SUBJECT_PROMPT
 
 
 def test_accuracy_is_counted_by_set_and_by_label() -> None:
@@ -25,7 +25,7 @@ def test_accuracy_is_counted_by_set_and_by_label() -> None:
     assert found.accuracy("pets") == Rate(2, 3)
     assert found.accuracy("things") == Rate(1, 2)
     assert found.accuracy_by_label("pets") == {"cat": Rate(1, 1), "dog": Rate(1, 2)}
-    assert {request.prompt for request in captioner.requests} == {MAIN_SUBJECT_PROMPT}
+    assert {request.prompt for request in captioner.requests} == {SUBJECT_PROMPT}
 
     report = json.loads(json.dumps(found.to_json()))
     assert report["pets"]["wrong"] == [{"key": "image-001", "label": "dog", "answer": "A cat"}]
