@@ -30,7 +30,7 @@ h1, h2, strong, button { font-weight: 700 !important; }
 
 def mount(app: FastAPI, api_url: str) -> FastAPI:
     """`app` with the page at /demo, which calls the gateway at `api_url`."""
-    return gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         build(api_url),
         path=PATH,
@@ -43,12 +43,14 @@ def mount(app: FastAPI, api_url: str) -> FastAPI:
         theme=gr.themes.Default(font=SANS),
         css=CSS,
     )
+    return mounted
 
 
 def build(api_url: str) -> gr.Blocks:
     """The page. Calls nothing until it is opened, so the gateway may start later."""
     # Read by Gradio wherever it would send usage data; our page has no such wish.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    page: gr.Blocks
     with gr.Blocks(title="Sparsight", analytics_enabled=False) as page:
         looking, editing, answering = draw_looking(), draw_editing(), draw_answering()
         connect(page, GatewayClient(api_url), looking, editing, answering)
