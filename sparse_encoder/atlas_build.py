@@ -2,7 +2,7 @@
 
 Nothing grows with images x features or words x features: images come as batches of sparse codes
 and leave behind counts and a bounded sample of activations, words are encoded in blocks and leave
-behind the best few of each feature. Definitions: PAPER.md section 4 (density, dead, modality,
+behind the best few of each feature. Definitions as in Sparse CLIP, arXiv 2601.20075 (density, dead, modality,
 naming).
 """
 

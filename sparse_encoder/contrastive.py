@@ -19,7 +19,7 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, match: Tensor) 
 
     image, text: unit codes (batch, features). match: (batch, batch) >= 0, how well text j fits
     image i; each row and each column is normalised to a distribution. The identity gives CLIP's
-    loss (Radford et al. 2021), which Sparse CLIP keeps (PAPER.md 1.2).
+    loss (Radford et al. 2021), which Sparse CLIP keeps (arXiv 2601.20075).
     """
     logits = scale * image @ text.T  # (batch, batch), row i is image i
     rows = -(match / match.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
@@ -59,5 +59,5 @@ def excess_spread(image: Tensor, active_share: Tensor, allowed: float) -> Tensor
 
 
 def similarity_scale(log_scale: Tensor, cap: float) -> Tensor:
-    """exp of the learned scale, at most `cap`; the cap is what drives sparsity (PAPER.md 1.7)."""
+    """exp of the learned scale, at most `cap`; a lower cap gives sparser codes (arXiv 2601.20075, Fig. 2c)."""
     return torch.clamp(log_scale.exp(), max=cap)

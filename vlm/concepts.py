@@ -1,10 +1,11 @@
 """From edits to features: which features a concept becomes and what each dose is in raw units.
 
-F_K(c) of PAPER.md 2.1: the K largest entries of the concept's text code, without dead features and
-without features that are active on more than 10 % of images (they carry scenes, not concepts). All
-edits of one request are resolved together, because "dog" and "cat" share features: where two
-concepts want the same feature in the same place, it goes to the one with the larger text
-activation, and the other takes its next best.
+After Sparse CLIP (arXiv 2601.20075), which takes the K largest entries of the concept's text code. Here
+an entry counts by its *claim*: text activation times the feature's 99th percentile in images, so
+that features which only texts use have none; and features that are active on more than 30 % of
+images are left out (they carry scenes, not concepts). All edits of one request are resolved together,
+because "dog" and "cat" share features: where two concepts want the same feature in the same place, it
+goes to the one with the larger claim, and the other takes its next best.
 """
 
 import re

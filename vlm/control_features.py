@@ -1,4 +1,4 @@
-"""Random features that stand in for a concept's own: the control of PAPER.md 2.6."""
+"""Random features that stand in for a concept's own as a control."""
 
 from collections.abc import Collection, Sequence
 

@@ -1,4 +1,4 @@
-"""When a steered answer is broken: the rules C1 to C5 of PAPER.md 2.5.
+"""When a steered answer is broken: rules C1 to C5.
 
 Thresholds that depend on the model (length, likelihood) are fitted on unsteered answers to the same
 prompt, never on steered ones.

@@ -1,6 +1,6 @@
 """A steering edit as a user writes it, and every refusal that needs no model to be seen.
 
-The one shape of DESIGN.md section 4, the same in Python, JSON, presets, flags and receipts. What
+One shape (docs/reference/edits.md), the same in Python, JSON, presets, flags and receipts. What
 needs the model's atlas (unknown concepts, dead features, raw doses) is refused in concepts.py.
 """
 

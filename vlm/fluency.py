@@ -1,4 +1,4 @@
-"""How likely the language model itself finds a text, without any image (PAPER.md 2.5, rule C5)."""
+"""How likely the language model itself finds a text, without any image (corruption rule C5)."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -25,10 +25,14 @@ class Fluency:
         self._speaker = speaker
         chat = [Message("user", (TextPart(prompt),))]
         (self._before,) = chat_pieces(chat, speaker.tokenizer)
+        self._known: dict[str, float] = {}  # unsteered answers are judged once a pair
 
     def __call__(self, answers: Sequence[str]) -> list[float]:
         """Nats a token of each answer, >= 0; lower is more fluent. 0 for an answer of no tokens."""
-        return [self._nll(answer) for answer in answers]
+        for answer in answers:
+            if answer not in self._known:
+                self._known[answer] = self._nll(answer)
+        return [self._known[answer] for answer in answers]
 
     @torch.inference_mode()
     def _nll(self, answer: str) -> float:

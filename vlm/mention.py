@@ -1,6 +1,6 @@
 """Whether an answer mentions a concept, and whether two concepts make a fair pair.
 
-Rules of PAPER.md 2.2: the concept's synset and all kinds of it, no hypernyms; whole-token n-grams
+The concept's synset and all kinds of it, no hypernyms; whole-token n-grams
 of 1-4 words, plural or singular; a negation up to 3 tokens earlier cancels a mention.
 
 Three refinements, each against a wrong count that the bare rules give:
@@ -22,8 +22,8 @@ from sparse_encoder.errors import SparsightError
 from vlm.label_senses import EVERYDAY_NAMES, LABEL_SENSES, NOT_A_NAME, OTHER_COMPOUNDS
 from vlm.wordnet import IMAGENET_ID, SYNSET_NAME, Synset, spaced, wordnet
 
-LONGEST_PHRASE = 4  # tokens, PAPER.md 2.2
-NEGATION_REACH = 3  # tokens before the match, PAPER.md 2.2
+LONGEST_PHRASE = 4  # tokens
+NEGATION_REACH = 3  # tokens before the match
 NEGATIONS = frozenset({"no", "not", "without", "never"})
 NEGATING_PAIRS = frozenset({("rather", "than"), ("instead", "of")})
 TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")

@@ -31,7 +31,7 @@ class ModelError(SparsightError):
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder in the layout of DESIGN.md section 2, checked to be complete."""
+    """A model's folder, checked to be complete."""
 
     path: Path
     config: dict[str, Any]

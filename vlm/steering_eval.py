@@ -1,9 +1,9 @@
-"""Does steering do what was asked? Replacement, insertion and suppression of PAPER.md 2.3.
+"""Does steering do what was asked? Replacement, insertion and suppression.
 
 Every image is captioned unsteered once; that decides which images are eligible for a pair (a
 replacement needs an image whose unsteered caption says a and not b). Steered answers to those are
 judged by the mention test and the corruption rules, beside two baselines on the same images: random
-features of like density (2.6) and asking in words, without steering.
+features of like density and asking in words, without steering.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ from vlm.steering_pairs import STEERING_PAIRS, SteeringPair
 from vlm.steering_report import SteeredAnswer, SteeringEvaluation, Task, TaskResult
 from vlm.verdicts import Judge, Nll, likelihoods
 
-N_CONTROL_DRAWS = 5  # PAPER.md 2.6
+N_CONTROL_DRAWS = 5
 PROMPTED: dict[Task, str] = {
     "replacement": (
         "Describe the image in one sentence. Mention {target}, do not mention {source}."

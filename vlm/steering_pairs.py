@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SteeringPair:
-    """Source concept a and target concept b of PAPER.md 2.3."""
+    """Source concept a and target concept b."""
 
     source: str
     target: str

@@ -1,4 +1,4 @@
-"""How often a one-word answer names the labelled subject, by the mention test (PAPER.md 2.2)."""
+"""How often a one-word answer names the labelled subject, by the mention test."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

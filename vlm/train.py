@@ -1,4 +1,4 @@
-"""Training the captioner: stage 1 the projector, stage 2 the projector and LoRA (PAPER.md 1.8).
+"""Training the captioner: stage 1 the projector, stage 2 the projector and LoRA (arXiv 2601.20075).
 
 The paper tunes the whole language model; LoRA is our choice. The loss is on answers only. Draws
 depend on (seed, step), so a run that was killed goes on with the same numbers.
