@@ -7,7 +7,6 @@ by a penalty whose weight rises while codes are too dense; caps and biases alone
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from sparse_encoder.checkpoint import load_checkpoint, save_checkpoint
 from sparse_encoder.contrastive import (
     contrastive_loss,
     excess_spread,
@@ -37,6 +37,7 @@ from sparse_encoder.teacher import teacher_classes, teacher_view
 from sparse_encoder.trunk_cache import CachedImages, cached_images, cached_texts
 
 log = logging.getLogger(__name__)
+SAVE_EVERY = 200  # steps between checkpoints
 SHARDS = (
     "coco/train-*.tar",
     "flickr8k/train-*.tar",
@@ -198,36 +199,26 @@ def fit(trainer: HeadTrainer, out: Path | None) -> list[float]:
             trainer.log_scale.clamp_(max=math.log(run.cap))
         losses.append(value)
         bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", pressure=f"{trainer.pressure:.2f}")
-        if out and ((step + 1) % 200 == 0 or step + 1 == steps):
+        if out and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
             _checkpoint(trainer, optimiser, losses, out)
     return losses
 
 
 def _checkpoint(trainer: HeadTrainer, optimiser: Any, losses: list[float], out: Path) -> None:
+    heads = {n: p.detach() for n, p in trainer.named_parameters() if not n.startswith("trunk.")}
     state = {
-        "run": json.dumps(trainer.run.to_json()),
         "losses": losses,
         "pressure": trainer.pressure,
-        "heads": {
-            n: p.detach() for n, p in trainer.named_parameters() if not n.startswith("trunk.")
-        },
+        "heads": heads,
         "optimiser": optimiser.state_dict(),
     }
-    part = out / "checkpoint.part"
-    torch.save(state, part)
-    os.replace(part, out / "checkpoint.pt")
-    (out / "losses.json").write_text(json.dumps(losses))
+    save_checkpoint(out, trainer.run.to_json(), state)
 
 
 def _resume(trainer: HeadTrainer, optimiser: Any, out: Path) -> list[float]:
-    path = out / "checkpoint.pt"
-    if not path.exists():
+    state = load_checkpoint(out, trainer.run.to_json())
+    if state is None:
         return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["run"] != json.dumps(trainer.run.to_json()):
-        raise SparsightError(
-            f"{path} belongs to a run with other settings; give another --out, or delete it"
-        )
     trainer.load_state_dict(state["heads"], strict=False)
     optimiser.load_state_dict(state["optimiser"])
     trainer.pressure = state["pressure"]

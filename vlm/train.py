@@ -4,10 +4,8 @@ The paper tunes the whole language model; LoRA is our choice. The loss is on ans
 depend on (seed, step), so a run that was killed goes on with the same numbers.
 """
 
-import json
 import logging
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from sparse_encoder.checkpoint import load_checkpoint, save_checkpoint
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.precision import bf16_is_fast
@@ -30,7 +29,6 @@ from vlm.training_rows import RowMaker
 
 log = logging.getLogger(__name__)
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CHECKPOINT = "checkpoint.pt"
 GROUP_TOKENS = 1200  # tokens a forward pass; more is not faster on two cores
 SAVE_EVERY = 180.0  # seconds between checkpoints
 
@@ -189,30 +187,20 @@ def _schedule(step: int, steps: int, start: int) -> float:
 def _checkpoint(
     captioner: Captioner, optimiser: Any, run: VlmRun, losses: list[float], out: Path
 ) -> None:
-    """Everything that the next step depends on; the previous checkpoint lives until it is whole."""
-    lora = get_peft_model_state_dict(captioner.model)
+    """Everything that the next step depends on."""
     state = {
-        "run": json.dumps(run.to_json()),
         "losses": losses,
         "projector": captioner.projector.state_dict(),
-        "lora": lora,
+        "lora": get_peft_model_state_dict(captioner.model),
         "optimiser": optimiser.state_dict(),
     }
-    part = out / "checkpoint.part"
-    torch.save(state, part)
-    os.replace(part, out / CHECKPOINT)
-    (out / "losses.json").write_text(json.dumps(losses))
+    save_checkpoint(out, run.to_json(), state)
 
 
 def _resume(captioner: Captioner, optimiser: Any, run: VlmRun, out: Path) -> list[float]:
-    path = out / CHECKPOINT
-    if not path.exists():
+    state = load_checkpoint(out, run.to_json())
+    if state is None:
         return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["run"] != json.dumps(run.to_json()):
-        raise SparsightError(
-            f"{path} belongs to a run with other settings; give another --out, or delete it"
-        )
     captioner.projector.load_state_dict(state["projector"])
     set_peft_model_state_dict(captioner.model, state["lora"])
     optimiser.load_state_dict(state["optimiser"])

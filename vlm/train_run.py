@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.atlas_build import build_atlas
+from sparse_encoder.checkpoint import CHECKPOINT
 from sparse_encoder.codes import Codes
 from sparse_encoder.dataset import find_shards
 from sparse_encoder.encoder import WEIGHTS, SparseEncoder
@@ -27,7 +29,7 @@ from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.naming_words import naming_words
 from vlm.projector_init import name_features
 from vlm.text_codes import TextCodes
-from vlm.train import CHECKPOINT, Captioner, train
+from vlm.train import Captioner, train
 from vlm.train_config import VlmRun, vlm_run
 from vlm.training_rows import RowMaker
 
@@ -59,7 +61,8 @@ def train_vlm(
     vectors = cached_texts(captions, encoder.text_trunk, encoder.config.text_trunk, fast=True)
     short = [i for i, c in enumerate(captions) if len(c.split()) <= run.longest_caption]
     captions, vectors = [captions[i] for i in short], vectors[short]
-    labels = sorted({s.label.lower() for s in images.samples if s.label})
+    counts = Counter(s.label.lower() for s in images.samples if s.label)
+    labels = sorted(counts)
     atlas = _atlas(encoder, images, captions, vectors, labels, data, out)
     captioner = Captioner(run, encoder.config.features, encoder.grid)
     if not (out / CHECKPOINT).exists():
@@ -73,7 +76,7 @@ def train_vlm(
         captions,
         vectors,
         _text_codes(encoder, images, vectors, run),
-        SwapTable.mine(captions, labels, at_least=max(2, len(captions) // 1500)),
+        SwapTable.mine(captions, counts, at_least=max(2, len(captions) // 1500)),
         run.edits,
     )
     losses = train(captioner, maker, run, out)
