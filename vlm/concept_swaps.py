@@ -1,7 +1,7 @@
 """Swapping one thing for another in a caption, to go with the same swap in its code."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +19,8 @@ _KINDS = {
     "object": ("artifact.n.01",),
     "place": ("geological_formation.n.01", "body_of_water.n.01", "land.n.02"),
 }
+# A label with this many photographs or more is one that the encoder learned.
+_SHOWN = 8
 _VOWEL = re.compile(r"[aeiou]", re.IGNORECASE)
 _IRREGULAR = {"man": "men", "woman": "women", "child": "children", "person": "people"}
 
@@ -44,26 +46,34 @@ class Swap:
 class SwapTable:
     """Things that may be swapped, found in captions by whole words."""
 
-    def __init__(self, things: Sequence[Thing]) -> None:
+    def __init__(self, things: Sequence[Thing], shown: Iterable[str] = ()) -> None:
+        """shown: names of things that many photographs show; half of the targets are drawn there."""
         self.things = list(things)
+        shown = set(shown)
+        self._shown = [t for t in self.things if t.name in shown]
         self._by_word = {}
         for thing in things:
             self._by_word[thing.name] = self._by_word[thing.plural] = thing
-        self._by_kind = {k: [t for t in things if t.kind == k] for k in _KINDS}
+        self._by_kind = _by_kind(self.things)
+        self._shown_by_kind = _by_kind(self._shown)
         longest_first = sorted(self._by_word, key=len, reverse=True)
         self._pattern = re.compile(r"\b(" + "|".join(map(re.escape, longest_first)) + r")\b", re.I)
 
     @classmethod
-    def mine(cls, captions: Iterable[str], labels: Iterable[str], at_least: int) -> "SwapTable":
-        """Nouns said in `at_least` captions or more, and every label, that WordNet can place."""
+    def mine(cls, captions: Iterable[str], labels: Mapping[str, int], at_least: int) -> "SwapTable":
+        """Nouns said in `at_least` captions or more, and every label, that WordNet can place.
+
+        labels: lower-case names with their numbers of photographs.
+        """
         counts: dict[str, int] = {}
         for caption in captions:
             for word in set(re.findall(r"[a-z]+", caption.lower())):
                 counts[word] = counts.get(word, 0) + 1
         # "young" and "white" are nouns too, but not in captions.
         said = {w for w, n in counts.items() if n >= at_least and not wordnet().is_adjective(w)}
-        words = {_singular(w) for w in said} | {x.lower() for x in labels}
-        return cls([t for w in sorted(words) if (t := _thing(w)) is not None])
+        words = {_singular(w) for w in said} | set(labels)
+        shown = {name for name, n in labels.items() if n >= _SHOWN}
+        return cls([t for w in sorted(words) if (t := _thing(w)) is not None], shown)
 
     def draw(self, caption: str, random: np.random.Generator, suppress: float) -> Swap | None:
         """A random swap in `caption`, None where it names no thing.
@@ -76,11 +86,17 @@ class SwapTable:
         source = self._by_word[found[random.integers(len(found))]]
         if random.random() < suppress:
             return Swap(source, None, self._replace(caption, source, source.kind))
-        pool = self._by_kind[source.kind] if random.random() < 0.85 else self.things
-        target = pool[random.integers(len(pool))]
+        target = self._target(source.kind, random)
         if target.name in found:
             return None
         return Swap(source, target, self._replace(caption, source, target.name, target.plural))
+
+    def _target(self, kind: str, random: np.random.Generator) -> Thing:
+        """Mostly of the same kind; half of the time a thing that the encoder knows well."""
+        shown = random.random() < 0.5
+        every, kinds = (self._shown, self._shown_by_kind) if shown else (self.things, self._by_kind)
+        pool = (kinds[kind] if random.random() < 0.85 else every) or self.things
+        return pool[random.integers(len(pool))]
 
     def _replace(self, caption: str, source: Thing, name: str, plural: str | None = None) -> str:
         plural = plural or plural_of(name)
@@ -94,6 +110,10 @@ class SwapTable:
             caption,
             flags=re.I,
         )
+
+
+def _by_kind(things: Sequence[Thing]) -> dict[str, list[Thing]]:
+    return {kind: [t for t in things if t.kind == kind] for kind in _KINDS}
 
 
 def plural_of(noun: str) -> str:

@@ -17,11 +17,11 @@ class VlmRun:
     llm: str = "smollm2-135m-instruct"  # or "tiny": random, for tests
     groups: tuple[int, int] = (3, 3)  # cell tokens an image
     rank: int = 12  # of LoRA, on every linear layer
-    steps: int = 420
+    steps: int = 560
     stage1: float = 0.03  # share of the steps that train the projector alone
-    text_rows: int = 28  # captions without pictures a step
-    caption_rows: int = 4  # captioned photographs a step, all their captions each
-    label_rows: int = 8
+    text_rows: int = 24  # captions without pictures a step
+    caption_rows: int = 6  # captioned photographs a step, all their captions each
+    label_rows: int = 12  # labelled photographs a step, both questions each
     qa_rows: int = 1
     longest_caption: int = 14  # words; longer captions without pictures are left out
     lr_projector: float = 3e-4

@@ -22,12 +22,7 @@ from vlm.packing import Branch, Row
 from vlm.template import DEFAULT_PROMPT, SUBJECT_PROMPT, ImagePart, Message, TextPart, chat_pieces
 from vlm.text_codes import TextCodes
 
-_LABEL_CAPTIONS = (
-    "A {}.",
-    "A photo of a {}.",
-    "A close-up of a {}.",
-    "There is a {} in the photo.",
-)
+_LABEL_CAPTIONS = ("A {}.", "A photo of a {}.")
 
 
 @dataclass(frozen=True)
@@ -115,17 +110,20 @@ class RowMaker:
         return Codes.from_dense(self.encoder.image_head(cells.mean(0, keepdim=True)))
 
     def _label_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
-        label = sample.label or ""
-        if random.random() < 0.5:
-            captions = [_LABEL_CAPTIONS[random.integers(len(_LABEL_CAPTIONS))].format(label)]
-            prompt = DEFAULT_PROMPT
-        else:
-            captions, prompt = [label], SUBJECT_PROMPT
+        """One code, two questions: what the photograph shows, and its main subject."""
+        subject = sample.label or ""
         if random.random() < self.edits.swap:
-            swapped = self._swap(codes, captions[0], random)
+            swapped = self._swap(codes, subject, random)
             if swapped is not None:
-                codes, captions[0] = swapped
-        return self._row(codes, prompt, [_articled(captions[0])])
+                codes, subject = swapped
+        caption = _LABEL_CAPTIONS[random.integers(len(_LABEL_CAPTIONS))].format(subject)
+        before, described = self._cut(DEFAULT_PROMPT)
+        _, named = self._cut(SUBJECT_PROMPT)
+        branches = (
+            Branch(described, self._answer(_articled(caption))),
+            Branch(named, self._answer(subject)),
+        )
+        return Row(codes, before, (), branches)
 
     def _qa_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
         branches = []

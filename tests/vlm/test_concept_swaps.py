@@ -56,6 +56,6 @@ def test_a_caption_without_things_has_no_swap() -> None:
 
 def test_things_are_mined_from_captions_and_labels() -> None:
     captions = ["two dogs on the white beach", "a dog is running"] * 5
-    names = {t.name for t in SwapTable.mine(captions, ["grand piano"], at_least=5).things}
+    names = {t.name for t in SwapTable.mine(captions, {"grand piano": 8}, at_least=5).things}
     assert {"dog", "grand piano"} <= names
     assert not {"dogs", "white", "running", "the"} & names
