@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,13 @@ def write_tiny_data(data: Path) -> None:
             caption = f"A {things[i % 4]} and a {things[(i + 1) % 4]} in the snow."
             lines.write(json.dumps({"caption": caption, "source": "test"}) + "\n")
     (text / "words.txt").write_text("\n".join(WORDS))
+
+
+def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
+    """A tar file of these files, in this order."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
