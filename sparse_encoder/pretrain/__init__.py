@@ -1,0 +1,1 @@
+"""Pretraining of whole towers on image-text pairs, on any number of processes."""
