@@ -11,7 +11,7 @@ from statistics import mean
 import click
 
 from sparse_encoder.encoder import SparseEncoder
-from sparse_encoder.evaluate import RETRIEVAL_SET, EncoderReport, evaluate_encoder
+from sparse_encoder.evaluation.evaluate import RETRIEVAL_SET, EncoderReport, evaluate_encoder
 from sparse_encoder.train import train_encoder
 
 # The dense heads differ in width, from the paper's baseline to as wide as the sparse one.

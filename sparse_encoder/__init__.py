@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sparse_encoder.encoder import EncoderConfig as EncoderConfig
     from sparse_encoder.encoder import SparseEncoder as SparseEncoder
     from sparse_encoder.errors import SparsightError as SparsightError
-    from sparse_encoder.evaluate import evaluate_encoder as evaluate_encoder
+    from sparse_encoder.evaluation.evaluate import evaluate_encoder as evaluate_encoder
     from sparse_encoder.image import DecodedImage as DecodedImage
     from sparse_encoder.image import decode_image as decode_image
     from sparse_encoder.image import open_image as open_image
@@ -26,7 +26,7 @@ _HOMES = {
     "SparseEncoder": "encoder",
     "SparsightError": "errors",
     "decode_image": "image",
-    "evaluate_encoder": "evaluate",
+    "evaluate_encoder": "evaluation.evaluate",
     "open_image": "image",
     "train_encoder": "train",
 }

@@ -76,6 +76,7 @@ def cached_images(
     """Cells of every readable photograph of the shards, computed where they are not cached yet.
 
     trunk: has `preprocess`, `forward` (to (batch, cells, width)) and `width`. name: of the trunk.
+    Raises SparsightError where no shard has a readable photograph.
     """
     home = (cache or cache_dir()) / "trunk_outputs"
     home.mkdir(parents=True, exist_ok=True)
@@ -83,6 +84,9 @@ def cached_images(
     blocks, starts = [], []
     for shard in tqdm(shards, desc="trunk outputs", unit="shard", delay=1):
         found, images = _readable(shard)
+        if not found:
+            log.warning("%s: no readable photograph, the shard is left out", shard)
+            continue
         path = home / f"{name}-{file_sha256(shard)[:16]}.npy"
         if not path.exists():
             _write(path, _cells_of(images, trunk, shard.name))
@@ -92,6 +96,12 @@ def cached_images(
         starts.append(len(samples))
         samples += found
         blocks.append(block)
+    if not samples:
+        raise SparsightError(
+            f"no readable photograph in {len(shards)} shards, {shards[0] if shards else 'none'} "
+            "first; expected tar files with KEY.jpg beside KEY.json",
+            param="data",
+        )
     return CachedImages(samples, blocks, starts)
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from serving.cli.options import load_pipeline, model_option
+from serving.cli.progress import StderrProgress
 
 if TYPE_CHECKING:
     from sparse_encoder.dataset import Sample
+    from sparse_encoder.evaluation.evaluated import Evaluated
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,12 +45,102 @@ def evaluate() -> None:
 
 
 @evaluate.command()
+@click.argument("named", metavar="[MODEL]", required=False)
 @_evaluation_options
-def encoder(data: Path, model: str, as_json: bool) -> None:
-    """Retrieval, zero-shot classification and density of the codes."""
-    from sparse_encoder.evaluate import evaluate_encoder
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for report.json and report.html, on everything that DATA allows to measure.",
+)
+@click.option(
+    "--templates",
+    multiple=True,
+    type=click.Choice(["mini", "imagenet80"]),
+    help="Sentences around class names: our six, or CLIP's 80 for ImageNet; again for both.  "
+    "[default: mini; with --out both]",
+)
+@click.option(
+    "--embedding",
+    default="efficientnet-lite0",
+    show_default=True,
+    metavar="NAME|FOLDER",
+    help="Judge of Clarity and MonoSemanticity with --out: a vision model of transformers, or "
+    "trunk for the encoder's own.",
+)
+@click.option("--force", is_flag=True, help="Replace a report that is in --out.")
+def encoder(
+    named: str | None,
+    data: Path,
+    model: str,
+    as_json: bool,
+    out: Path | None,
+    templates: tuple[str, ...],
+    embedding: str,
+    force: bool,
+) -> None:
+    """Retrieval, zero-shot classification and density of the codes.
 
-    _show(evaluate_encoder(load_pipeline(model).encoder, data), as_json)
+    MODEL is a name or a folder, as for --model: a whole model, a trained encoder, or an exported
+    sparse CLIP. With --out everything else is measured too: boxes, active and dead features,
+    modality, Clarity and MonoSemanticity.
+    """
+    model = _one_model(named, model)
+    if out is None:
+        if len(templates) > 1:
+            raise click.UsageError("two sets of --templates need --out; without it give one")
+        _show(_evaluate(model, data, *(templates or ("mini",))), as_json)
+    else:
+        _show(_report(model, data, out, templates, embedding, force), as_json)
+
+
+def _one_model(named: str | None, option: str) -> str:
+    source = click.get_current_context().get_parameter_source("model")
+    given = source is not None and source != click.core.ParameterSource.DEFAULT
+    if named is not None and given and named != option:
+        raise click.UsageError(f"MODEL is {named!r} but --model is {option!r}; give one of them")
+    return named if named is not None else option
+
+
+def _load_encoder(model: str) -> "Evaluated":
+    click.echo(f"loading {model} ...", err=True)
+    from sparse_encoder.evaluation.evaluated import load_evaluated
+
+    progress = StderrProgress()
+    try:
+        return load_evaluated(model, progress)
+    finally:
+        progress.close()
+
+
+def _evaluate(model: str, data: Path, templates: str) -> Any:
+    from sparse_encoder.evaluation.evaluate import evaluate_encoder
+
+    return evaluate_encoder(_load_encoder(model), data, templates)
+
+
+def _report(
+    model: str, data: Path, out: Path, templates: tuple[str, ...], embedding: str, force: bool
+) -> Any:
+    from sparse_encoder.evaluation.independent_embedding import load_embedding
+    from sparse_encoder.evaluation.page import report_files, write_report
+    from sparse_encoder.evaluation.report import measure_encoder
+    from sparse_encoder.templates import TEMPLATE_SETS
+
+    there = [str(path) for path in report_files(out) if path.exists()]
+    if there and not force:
+        raise click.UsageError(f"{there[0]} exists; --force replaces it")
+    evaluated = _load_encoder(model)
+    progress = StderrProgress()
+    try:
+        judge = load_embedding(embedding, progress)
+    finally:
+        progress.close()
+    measures = measure_encoder(
+        evaluated, data, templates=templates or tuple(TEMPLATE_SETS), embedding=judge
+    )
+    for path in write_report(measures, out, Path(model).name):
+        click.echo(f"wrote {path}", err=True)
+    return measures
 
 
 @evaluate.command()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import decode_image
 from sparse_encoder.tiny import TinyImageTrunk, TinyTextTrunk
 from sparse_encoder.trunk_cache import cached_images, cached_texts
@@ -51,3 +52,16 @@ def test_texts_are_cached_by_their_content(tmp_path: Path) -> None:
     torch.testing.assert_close(again, vectors)
     with pytest.raises(TypeError):  # other texts need the trunk
         cached_texts(["a bird"], None, "tiny", cache=tmp_path)
+
+
+def test_a_shard_without_a_readable_photograph_is_left_out_and_only_such_are_refused(
+    shard: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = tmp_path / "empty.tar"
+    write_shard(empty, [("broken", b"no picture", {"captions": ["A dog."]})])
+    with caplog.at_level(logging.WARNING):
+        images = cached_images([empty, shard], TinyImageTrunk(), "tiny", cache=tmp_path)
+    assert len(images) == 4 and images.starts == [0]
+    assert "the shard is left out" in caplog.text
+    with pytest.raises(SparsightError, match="no readable photograph in 1 shards"):
+        cached_images([empty], TinyImageTrunk(), "tiny", cache=tmp_path)

@@ -1,0 +1,1 @@
+"""Judging an encoder: retrieval, zero-shot, sparsity, modality, purity; one report of all."""
