@@ -33,6 +33,11 @@ class ModelNotFoundError(HttpError):
     code = "model_not_found"
 
 
+class FeatureNotFoundError(HttpError):
+    status = 404
+    code = "feature_not_found"
+
+
 class NotFoundError(HttpError):
     status = 404
     code = "not_found"

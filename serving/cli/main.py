@@ -11,6 +11,7 @@ import click
 from serving.cli.assemble import assemble
 from serving.cli.caption import caption
 from serving.cli.eval import evaluate
+from serving.cli.features import features
 from serving.cli.serve import serve
 from serving.cli.train import train
 from serving.cli.verify import verify
@@ -45,5 +46,5 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING)
 
 
-for command in (assemble, caption, evaluate, serve, train, verify):
+for command in (assemble, caption, evaluate, features, serve, train, verify):
     main.add_command(command)

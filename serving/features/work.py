@@ -1,15 +1,25 @@
-"""Strongest features of an image, and features by name: no HTTP here."""
+"""Codes of images, and features by words: no HTTP here."""
+
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from serving.errors import FeatureNotFoundError
 from serving.features.wire import (
     Activations,
     ActivationsRequest,
     ActiveFeature,
+    FeatureDetail,
     FeatureList,
+    FeatureNeighbour,
     NamedFeature,
+    SparseCode,
+    SparseCodes,
 )
 from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.feature_search import FeatureFinder, FeaturePage
+from sparse_encoder.feature_search.card import feature_card
 from sparse_encoder.image import DecodedImage
 from vlm.pipeline import Pipeline
 
@@ -22,12 +32,11 @@ def image_activations(
     rows = codes.dense()  # (1 + cells, features)
     code = rows[0]
     squared_norm = float(code.double().square().sum())
-    n_active = int((code > 0).sum())
-    order = torch.argsort(code, descending=True, stable=True)[: min(asked.top, n_active)].tolist()
+    order = _strongest(code, asked)
     return Activations(
         fingerprint=pipeline.fingerprint,
         sha256=image.sha256,
-        n_active=n_active,
+        n_active=int((code > 0).sum()),
         norm=squared_norm**0.5,
         features=[
             ActiveFeature(
@@ -43,42 +52,94 @@ def image_activations(
     )
 
 
-def _in_p99(activation: float, atlas: FeatureAtlas, feature: int) -> float | None:
-    p99 = float(atlas.p99[feature])
-    return activation / p99 if p99 > 0 else None
-
-
-def find_features(pipeline: Pipeline, query: str, limit: int) -> FeatureList:
-    """Live features whose names hold `query`: equal first, then by start, then anywhere."""
-    atlas, wanted = pipeline.atlas, query.strip().lower()
-    ranked = sorted(
-        (rank, j)
-        for j, name in enumerate(atlas.names)
-        if not atlas.dead[j] and (rank := _rank(wanted, name, atlas.runner_up[j])) is not None
+def image_codes(
+    pipeline: Pipeline, images: Sequence[DecodedImage], asked: ActivationsRequest
+) -> SparseCodes:
+    """The global code of each image, at most `asked.top` entries unless all are asked for."""
+    found = []
+    for image in images:  # one by one: a dense batch is never held
+        codes = pipeline.encode([image])
+        code = torch.zeros(codes.n_features)
+        end = int(codes.offset[1])
+        code[codes.index[:end]] = codes.value[:end]
+        order = _strongest(code, asked)
+        found.append(
+            SparseCode(
+                sha256=image.sha256,
+                n_active=end,
+                norm=float(code.double().norm()),
+                indices=order,
+                values=code[order].tolist(),
+                names=[pipeline.atlas.names[j] for j in order],
+            )
+        )
+    return SparseCodes(
+        fingerprint=pipeline.fingerprint, n_features=pipeline.n_features, codes=found
     )
+
+
+def make_finder(pipeline: Pipeline) -> FeatureFinder:
+    """The finder over a pipeline's atlas, its text tower and its image head."""
+    return FeatureFinder(
+        pipeline.atlas,
+        encode_texts=pipeline.encoder.encode_texts,
+        head_weight=pipeline.encoder.image_head.weight.detach(),
+    )
+
+
+def feature_list(finder: FeatureFinder, page: FeaturePage) -> FeatureList:
+    """A page of results with what the atlas says of each."""
+    atlas = finder.atlas
     return FeatureList(
-        fingerprint=pipeline.fingerprint,
+        fingerprint=atlas.fingerprint,
         features=[
             NamedFeature(
-                feature=j,
-                name=atlas.names[j],
-                runner_up=list(atlas.runner_up[j]),
-                density=float(atlas.density[j]),
-                p99=float(atlas.p99[j]),
+                feature=found.feature,
+                name=atlas.names[found.feature],
+                runner_up=list(atlas.runner_up[found.feature]),
+                density=float(atlas.density[found.feature]),
+                p99=float(atlas.p99[found.feature]),
+                match=found.match,
+                closeness=found.closeness,
+                text=found.text,
             )
-            for _, j in ranked[:limit]
+            for found in page.features
+        ],
+        total=page.total,
+        next_cursor=page.next_cursor,
+    )
+
+
+def feature_detail(finder: FeatureFinder, name: str) -> FeatureDetail:
+    """The feature of index `name`. Raises FeatureNotFoundError for any other text."""
+    atlas = finder.atlas
+    # Python reads more than digits as a number ("1_0"), and takes seconds for a million of them.
+    index = int(name) if name.isascii() and name.isdigit() and len(name) <= 9 else -1
+    if not 0 <= index < atlas.n_features:
+        raise FeatureNotFoundError(
+            f"there is no feature {name[:80]!r}; this model has features "
+            f"0..{atlas.n_features - 1}, and a search by words finds them",
+            param="feature",
+        )
+    card = feature_card(atlas, index)
+    return FeatureDetail(
+        fingerprint=atlas.fingerprint,
+        **{**vars(card), "runner_up": list(card.runner_up), "more": dict(card.more)},
+        neighbours=[
+            FeatureNeighbour(feature=n.feature, name=atlas.names[n.feature], cosine=n.cosine)
+            for n in finder.neighbours(index)
         ],
     )
 
 
-def _rank(wanted: str, name: str, runner_up: list[str]) -> int | None:
-    """0 for the best match, None for none; a first name counts before a further one."""
-    best = None
-    for i, each in enumerate([name, *runner_up]):
-        text = each.lower()
-        if wanted not in text or not text:
-            continue
-        rank = 0 if text == wanted else 2 if text.startswith(wanted) else 4
-        rank += i > 0
-        best = rank if best is None else min(best, rank)
-    return best
+def _strongest(code: Tensor, asked: ActivationsRequest) -> list[int]:
+    """Active features of (features,), strongest first, ties by index; all or `asked.top`."""
+    n_active = int((code > 0).sum())
+    n = n_active if asked.all else min(asked.top, n_active)
+    order: list[int] = torch.argsort(code, descending=True, stable=True)[:n].tolist()
+    return order
+
+
+def _in_p99(activation: float, atlas: FeatureAtlas, feature: int) -> float | None:
+    p99 = float(atlas.p99[feature])
+    return activation / p99 if p99 > 0 else None

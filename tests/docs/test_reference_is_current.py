@@ -9,7 +9,17 @@ from pydantic import BaseModel
 from render_cli_reference import TARGET, render
 
 from serving.chat.wire import ChatRequest
-from serving.features.wire import Activations, ActivationsRequest, ActiveFeature, NamedFeature
+from serving.features.wire import (
+    Activations,
+    ActivationsRequest,
+    ActiveFeature,
+    FeatureDetail,
+    FeatureList,
+    FeatureNeighbour,
+    NamedFeature,
+    SparseCode,
+    SparseCodes,
+)
 from serving.limits import Limits
 from vlm import edits, receipt
 from vlm.concepts import MAX_DENSITY
@@ -33,7 +43,19 @@ def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [ChatRequest, ActivationsRequest, Activations, ActiveFeature, NamedFeature]
+    "kind",
+    [
+        ChatRequest,
+        ActivationsRequest,
+        Activations,
+        ActiveFeature,
+        SparseCode,
+        SparseCodes,
+        NamedFeature,
+        FeatureList,
+        FeatureDetail,
+        FeatureNeighbour,
+    ],
 )
 def test_every_key_of_the_http_api_is_described(kind: type[BaseModel]) -> None:
     assert [key for key in kind.model_fields if f"`{key}`" not in HTTP] == []

@@ -49,6 +49,15 @@ def tiny_atlas() -> FeatureAtlas:
     )
 
 
+def text_codes(texts: Sequence[str]) -> torch.Tensor:
+    """Codes (texts, features): 2 for the cat and 1 for the dog where a text speaks of an animal."""
+    codes = torch.zeros(len(texts), len(NAMES))
+    for row, text in zip(codes, texts, strict=True):
+        if "animal" in text:
+            row[:2] = torch.tensor([1.0, 2.0])
+    return codes
+
+
 class FakePipeline:
     """Says what it was asked. `gate` holds answers back while cleared; `batches` has their sizes.
 
@@ -61,6 +70,13 @@ class FakePipeline:
 
     def __init__(self) -> None:
         self.atlas = tiny_atlas()
+        # "animal" is near the cat and a bit the dog; their head rows point nearly the same way.
+        self.encoder = SimpleNamespace(
+            encode_texts=text_codes,
+            image_head=SimpleNamespace(
+                weight=torch.tensor([[1.0, 0.1], [1.0, 0.0]] + (len(NAMES) - 2) * [[0.0, 1.0]])
+            ),
+        )
         self.requests: list[Request] = []
         self.batches: list[int] = []
         self.threads: set[int] = set()

@@ -1,0 +1,1 @@
+"""A model's features as a folder of static pages, and in the layouts of other tools."""
