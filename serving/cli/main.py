@@ -48,3 +48,7 @@ def main(debug: bool) -> None:
 
 for command in (assemble, caption, evaluate, features, serve, train, verify):
     main.add_command(command)
+
+
+if __name__ == "__main__":  # accelerate launch -m serving.cli.main ...
+    main(prog_name="sparsight")

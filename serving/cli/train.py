@@ -11,16 +11,19 @@ from serving.cli.options import read_settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    callback=read_settings,
+    metavar="KEY=VALUE",
+    help="Change one field of the preset, may be repeated.",
+)
+
+
 def _run_options(command: F) -> F:
     for add in (
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            callback=read_settings,
-            metavar="KEY=VALUE",
-            help="Change one field of the preset, may be repeated.",
-        ),
+        _settings_option,
         click.option(
             "--out",
             required=True,
@@ -45,9 +48,116 @@ def train() -> None:
 
 
 @train.command()
-@_run_options
-def encoder(preset: str, data: Path, out: Path, settings: dict[str, Any]) -> None:
-    """Train the sparse heads of PRESET, e.g. mini."""
+@click.argument("preset")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the data sets.",
+)
+@click.option(
+    "--shards",
+    multiple=True,
+    metavar="PATH|URL",
+    help="WebDataset shards to pretrain on, in place of those in --data; braces such as "
+    "{0000..0099} stand for many. May be repeated.",
+)
+@click.option(
+    "--val-shards",
+    multiple=True,
+    metavar="PATH|URL",
+    help="Shards of pairs that R@1 and L0 are measured on as the run goes. May be repeated.",
+)
+@click.option(
+    "--zeroshot-shards",
+    multiple=True,
+    metavar="PATH|URL",
+    help="Shards of labelled pictures that are classified as the run goes, among all labels that "
+    "they hold. May be repeated.",
+)
+@click.option(
+    "--start-from",
+    metavar="NAME|PATH",
+    help="A CLIP checkpoint of OpenCLIP or Hugging Face, whose trunks the run begins with.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the run's result.",
+)
+@_settings_option
+@click.option("--dry-run", is_flag=True, help="Print what the run would take, and stop.")
+@click.option("--gpus", default=64, show_default=True, help="For --dry-run: GPUs in all.")
+@click.option(
+    "--tflops",
+    default=989.0,
+    show_default=True,
+    help="For --dry-run: peak of a GPU, 10^12 operations a second.",
+)
+@click.option(
+    "--utilisation",
+    default=0.35,
+    show_default=True,
+    help="For --dry-run: share of that peak that is reached, 0 to 1.",
+)
+@click.option(
+    "--fsdp",
+    is_flag=True,
+    help="For --dry-run: as if weights and moments were sharded, which this trainer does not do.",
+)
+def encoder(
+    preset: str,
+    data: Path | None,
+    shards: tuple[str, ...],
+    val_shards: tuple[str, ...],
+    zeroshot_shards: tuple[str, ...],
+    start_from: str | None,
+    out: Path | None,
+    settings: dict[str, Any],
+    dry_run: bool,
+    gpus: int,
+    tflops: float,
+    utilisation: float,
+    fsdp: bool,
+) -> None:
+    """Train an encoder by PRESET. The same command goes on with a run that was stopped.
+
+    mini and tiny train sparse heads on frozen trunks. vit-b32-32x, vit-l14-72x, vit-small-scratch
+    and vit-tiny-8x pretrain whole towers, also under `accelerate launch -m serving.cli.main train
+    encoder ...`.
+    """
+    from sparse_encoder.pretrain.config import PRETRAIN_PRESETS, pretrain_run
+
+    whole = preset in PRETRAIN_PRESETS
+    if start_from:
+        settings = {**settings, "start_from": start_from}
+    if dry_run:
+        if not whole:
+            raise click.UsageError(f"--dry-run plans {', '.join(PRETRAIN_PRESETS)}, not {preset}")
+        from sparse_encoder.pretrain.cluster_plan import Cluster, plan
+
+        cluster = Cluster(gpus, tflops, utilisation, fsdp)
+        click.echo(plan(pretrain_run(preset, settings), cluster).table())
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
+    if whole:
+        from sparse_encoder.pretrain.loop import pretrain
+        from sparse_encoder.pretrain.shard_names import shard_names, training_shards
+
+        pretrain(
+            preset,
+            training_shards(data, shards),
+            out,
+            settings,
+            val_urls=shard_names(val_shards, "val_shards"),
+            zeroshot_urls=shard_names(zeroshot_shards, "zeroshot_shards"),
+        )
+        return
+    if data is None or shards or val_shards or zeroshot_shards or start_from:
+        raise click.UsageError(
+            f"{preset} reads the data sets in --data; --shards, --val-shards, --zeroshot-shards and "
+            "--start-from are for pretraining"
+        )
     from sparse_encoder.train import train_encoder
 
     train_encoder(preset, data, out, settings)

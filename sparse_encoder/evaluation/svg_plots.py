@@ -116,6 +116,57 @@ def heat_map(
     return _svg(title, parts)
 
 
+@dataclass(frozen=True)
+class Line:
+    """One curve of a line chart; `points` are (x, y) in order of x."""
+
+    series: int  # 0 to 5, the colour
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+def line_chart(
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    words: Callable[[float], str],
+    *,
+    top: float,
+    level: tuple[str, float] | None = None,
+) -> str:
+    """Curves over a number that grows from 0, such as pairs seen; y runs from 0 to `top`.
+
+    words: a number of the y axis as text. level: a named horizontal line, such as chance.
+    """
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return nothing(title)
+    last = max(line.points[-1][0] for line in lines) or 1.0  # a run may have only begun
+    parts = [_y_axis(top, words), _line(LEFT, _y(0), WIDTH - RIGHT, _y(0), "axis")]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = LEFT + _IN_X * share
+        parts.append(_text(x, HEIGHT - BOTTOM + 18, f"{share * last:,.0f}", "middle"))
+    if level is not None:
+        y = _y(level[1] / top)
+        parts += [
+            _line(LEFT, y, WIDTH - RIGHT, y, "mark"),
+            _text(LEFT + 6, y - 5, level[0], "start"),
+        ]
+    for i, line in enumerate(lines):
+        places = [f"{LEFT + _IN_X * x / last:.1f},{_y(y / top):.1f}" for x, y in line.points]
+        colour = f"var(--s{line.series})"
+        tip = f"{line.name}: {words(line.points[-1][1])} at the end"
+        parts.append(
+            f'<polyline points="{" ".join(places)}" style="fill:none;stroke:{colour};'
+            f'stroke-width:2"><title>{escape(tip)}</title></polyline>'
+        )
+        x = LEFT + 150 * i
+        parts.append(f'<rect x="{x}" y="{TOP - 14}" width="10" height="10" style="fill:{colour}"/>')
+        parts.append(_text(x + 15, TOP - 5, line.name, "start"))
+    parts.append(_text(LEFT + _IN_X / 2, HEIGHT - 14, x_label, "middle"))
+    return _svg(title, parts)
+
+
 def nothing(title: str) -> str:
     """What stands where there is nothing to plot."""
     return f'<p class="nothing">{escape(title)}: nothing to show.</p>'

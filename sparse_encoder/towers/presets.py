@@ -1,4 +1,4 @@
-"""Sparse CLIP models by name: the paper's two and a tiny one for tests of mechanics.
+"""Sparse CLIP models by name: the paper's two, a small one for a CPU, a tiny one for tests.
 
 From the paper (Qin et al. 2026, arXiv 2601.20075): the trunks, 224 x 224 pixels, the widths, ReLU,
 and the caps of the large models. Not in it, and so OpenCLIP's or ours: the bias (0), one head for
@@ -19,6 +19,30 @@ TOWER_PRESETS = {
         text=TextTowerConfig(width=768, layers=12, heads=12, tokenizer="clip", projection=768),
         expansion=72.0,  # 768 -> 55,296
         cap=50.0,  # "Sparse"; "Sparse+" has 40
+    ),
+    "vit-small-scratch": SparseClipConfig(
+        image=ImageTowerConfig(
+            backbone="vit",
+            width=192,
+            layers=6,
+            heads=3,
+            patch=16,
+            size=64,
+            pool="mean",
+            projection=192,
+        ),
+        # The mean over words began to learn after 40 steps of 128 pairs; bytes, read at the end
+        # mark, had not begun after 110.
+        text=TextTowerConfig(
+            width=192,
+            layers=2,
+            heads=3,
+            max_tokens=24,
+            tokenizer="clip",
+            pool="mean",
+            projection=192,
+        ),
+        features=2_048,
     ),
     "vit-tiny-8x": SparseClipConfig(
         image=ImageTowerConfig(width=32, layers=2, heads=2, patch=8, size=32, projection=16),
