@@ -25,10 +25,15 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def joined(block: str) -> list[str]:
+    """The block's lines, one that ends with a backslash together with the next."""
+    return block.replace("\\\n", " ").splitlines()
+
+
 def commands(program: str) -> Iterator[Any]:
     """(page, words) of each shell line that runs this program, also within a line of text."""
     for page in PAGES:
-        lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+        lines = [line for block in blocks(page, "sh") for line in joined(block)]
         inline = re.findall(rf"`({program} [^`]+)`", page.read_text(encoding="utf-8"))
         for line in [*lines, *inline]:
             for piece in re.split(r"[|;]|&&|>", line):
