@@ -58,6 +58,11 @@ def excess_spread(image: Tensor, active_share: Tensor, allowed: float) -> Tensor
     return (image.abs().sum(1) * dense).mean() / math.sqrt(image.shape[1])
 
 
+def l1_norm(code: Tensor) -> Tensor:
+    """Mean l1 norm of codes (batch, features); of unit codes 1 (one feature) to sqrt(features)."""
+    return code.abs().sum(1).mean()
+
+
 def similarity_scale(log_scale: Tensor, cap: float) -> Tensor:
     """exp of the learned scale, at most `cap`; a lower cap gives sparser codes (arXiv 2601.20075, Fig. 2c)."""
     return torch.clamp(log_scale.exp(), max=cap)

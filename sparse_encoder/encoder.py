@@ -30,6 +30,9 @@ class EncoderConfig:
     features: int = 4096  # width of the codes
     image_trunk: str = "efficientnet-lite2"  # or "tiny": random, for tests
     text_trunk: str = "all-minilm-l6-v2"  # or "tiny"
+    activation: str = "relu"
+    k: int = 0  # features that a row keeps, for the two top-k rules alone
+    hidden: int = 0  # width of a layer before the last projection; dense heads only, 0: none
 
     def __post_init__(self) -> None:
         if self.features < 1:
@@ -49,8 +52,16 @@ class SparseEncoder(nn.Module):
         self.config = config
         self.image_trunk = image_trunk
         self.text_trunk = text_trunk
-        self.image_head = SparseHead(image_trunk.width, config.features)
-        self.text_head = SparseHead(text_trunk.width, config.features)
+        self.image_head, self.text_head = (
+            SparseHead(
+                trunk.width,
+                config.features,
+                activation=config.activation,
+                k=config.k,
+                hidden=config.hidden,
+            )
+            for trunk in (image_trunk, text_trunk)
+        )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -105,9 +116,18 @@ class SparseEncoder(nn.Module):
         return Codes.cat(codes)
 
     def code_of_cells(self, cells: Tensor) -> Codes:
-        """Codes of one image from its trunk cells (cells, width)."""
+        """Codes of one image from its trunk cells (cells, width).
+
+        Raises SparsightError for a dense head, whose negative entries rows of codes cannot hold.
+        """
+        if self.image_head.activation == "identity":
+            raise SparsightError(
+                "this encoder's heads are dense (activation identity), so it has no sparse codes; "
+                "evaluate it, or train one with activation relu",
+                param="model",
+            )
         pre_code = self.image_head.pre_code(cells.float())  # (cells, features)
-        rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code]).relu()
+        rows = self.image_head.activate(torch.cat([pre_code.mean(0, keepdim=True), pre_code]))
         return Codes.from_dense(rows, self.grid)
 
     @torch.inference_mode()

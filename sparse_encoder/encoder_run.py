@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sparse_encoder.activations import check_activation
 from sparse_encoder.encoder import EncoderConfig
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.run_config import override
@@ -14,7 +15,10 @@ class EncoderRun:
     """One run over cached trunk outputs."""
 
     features: int = 8192
-    activation: str = "relu"  # or "identity", the dense head to compare with
+    activation: str = "relu"  # "topk", "batch_topk"; "identity", the dense head to compare with
+    k: int = 0  # features that a row keeps, for the two top-k rules alone
+    l1: float = 0.0  # weight of the unit codes' l1 norm
+    hidden: int = 0  # width of a layer before the last projection; for a dense head only
     bias: float = -1.3  # initial, in deviations of the pre-code
     image_trunk: str = "efficientnet-lite2"
     text_trunk: str = "all-minilm-l6-v2"
@@ -23,6 +27,7 @@ class EncoderRun:
     lr: float = 1e-3
     weight_decay: float = 0.1
     cap: float = 50.0  # of the similarity scale
+    scale_start: float = 1 / 0.07  # CLIP's; what is above the cap starts at the cap
     dropout: float = 0.2  # of trunk outputs; half of it for texts
     windows: int = 7  # random windows of cells per photograph, beside the whole
     label_weight: float = 4.0
@@ -39,10 +44,31 @@ class EncoderRun:
             raise SparsightError(f"density={self.density} is a share, 0 to 1", param="density")
         if self.batch < 2:
             raise SparsightError(f"batch={self.batch}: a contrast needs two pairs", param="batch")
+        check_activation(self.activation, self.k, self.features)
+        if self.l1 < 0:
+            raise SparsightError(f"l1={self.l1} is a weight, 0 or more", param="l1")
+        if self.scale_start <= 0 or self.cap <= 0:
+            raise SparsightError(
+                f"scale_start={self.scale_start} and cap={self.cap}: both are above 0",
+                param="scale_start" if self.scale_start <= 0 else "cap",
+            )
+        if self.hidden < 0 or (self.hidden and self.activation != "identity"):
+            raise SparsightError(
+                f"hidden={self.hidden} with activation {self.activation}: a hidden layer is for "
+                "the dense control, activation=identity",
+                param="hidden",
+            )
 
     @property
     def encoder(self) -> EncoderConfig:
-        return EncoderConfig(self.features, self.image_trunk, self.text_trunk)
+        return EncoderConfig(
+            self.features,
+            self.image_trunk,
+            self.text_trunk,
+            activation=self.activation,
+            k=self.k,
+            hidden=self.hidden,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -14,18 +14,18 @@ def override(config: T, settings: Mapping[str, Any]) -> T:
 
     Raises SparsightError for an unknown field or a value of another type.
     """
-    changed: Any = config
+    known = sorted(f.name for f in fields(config))  # type: ignore[arg-type]
+    changed: dict[str, Any] = {}
     for key, value in settings.items():
         name, _, rest = key.partition(".")
-        known = sorted(f.name for f in fields(changed))
         if name not in known:
             raise SparsightError(
                 f"there is no setting {key!r}; known are {', '.join(known)}", param=key
             )
-        old = getattr(changed, name)
-        new = override(old, {rest: value}) if rest else _fit(value, old, key)
-        changed = replace(changed, **{name: new})
-    result: T = changed
+        old = changed.get(name, getattr(config, name))
+        changed[name] = override(old, {rest: value}) if rest else _fit(value, old, key)
+    # All at once: fields may only be right together, as activation=topk and its k.
+    result: T = replace(config, **changed)  # type: ignore[type-var]
     return result
 
 

@@ -43,3 +43,21 @@ def test_folding_the_input_scale_leaves_the_codes_as_they_were() -> None:
 def test_an_unknown_activation_is_refused() -> None:
     with pytest.raises(SparsightError, match="relu or identity"):
         SparseHead(8, 32, activation="gelu")
+
+
+def test_folding_the_input_scale_reaches_through_a_hidden_layer() -> None:
+    torch.manual_seed(0)
+    head = SparseHead(8, 16, activation="identity", hidden=12)
+    x = torch.randn(5, 8) * 3 + 7
+    mean, deviation = torch.randn(8) + 7, torch.rand(8) + 0.5
+    before = head((x - mean) / deviation)
+    head.fold_input_scale(mean, deviation)
+    torch.testing.assert_close(head(x), before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_hidden_layer_is_a_gelu_between_two_projections() -> None:
+    torch.manual_seed(0)
+    head, x = SparseHead(8, 16, activation="identity", hidden=12), torch.randn(5, 8)
+    assert head.hidden is not None
+    inner = torch.nn.functional.gelu(x @ head.hidden.weight.T + head.hidden.bias)
+    torch.testing.assert_close(head(x), inner @ head.weight.T + head.bias)

@@ -1,0 +1,1 @@
+"""What Sparsight's codes are compared with: sparse codes made of dense ones after the training."""
