@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from serving.batching import Worker
 from serving.chat.route import chat_routes
 from serving.errors import add_error_handlers
+from serving.explain.route import explain_routes
 from serving.features.route import feature_routes
 from serving.gateway import Gateway
 from serving.health.route import health_routes
@@ -39,7 +40,7 @@ def create_app(
     # No pages of documentation: FastAPI's load their scripts from a network that may not be there.
     app = FastAPI(title="Sparsight", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for routes in (chat_routes, model_routes, feature_routes, health_routes):
+    for routes in (chat_routes, model_routes, feature_routes, explain_routes, health_routes):
         app.include_router(routes(gateway))
     add_error_handlers(app)
     for mount in mounts:

@@ -11,7 +11,9 @@ import click
 from serving.cli.assemble import assemble
 from serving.cli.caption import caption
 from serving.cli.eval import evaluate
+from serving.cli.explain import explain
 from serving.cli.features import features
+from serving.cli.locate import locate
 from serving.cli.serve import serve
 from serving.cli.train import train
 from serving.cli.verify import verify
@@ -46,7 +48,7 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING)
 
 
-for command in (assemble, caption, evaluate, features, serve, train, verify):
+for command in (assemble, caption, evaluate, explain, features, locate, serve, train, verify):
     main.add_command(command)
 
 
