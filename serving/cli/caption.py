@@ -1,134 +1,170 @@
-"""``sparsight caption``: one line a photograph."""
+"""``sparsight caption``: one line a photograph, for one photograph or a million."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.cli.options import load_pipeline, model_option, read_edits
+from serving.cli.caption_options import (
+    Asked,
+    output_options,
+    pace_options,
+    refuse_misuse,
+    source_options,
+    wish_options,
+)
+from serving.cli.options import load_pipeline, model_option
 
 if TYPE_CHECKING:
-    from vlm.captioning import Captioned
+    from serving.batch.journal import Journal
+    from serving.batch.plan import Plan
+    from serving.batch.result import Result
+    from serving.batch.sinks import Sink
+    from serving.batch.sources import Source
+    from vlm.pipeline import Pipeline
+
+MAX_WORKERS = 4  # by default; a fifth reader has nothing to do beside a model on the same cores
 
 
 @click.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO|FOLDER...")
-@click.option(
-    "--steer",
-    multiple=True,
-    callback=read_edits,
-    metavar="EDIT",
-    help="Edit of the code, may be repeated: dog=0 removes, cat=1 sets to 1 p99 (the concept's 99th "
-    "percentile; at most 8), cat=1.2raw in raw units, cat*1.5 scales, cat+0.4 adds, #812=1 names a "
-    "feature, cat=1@0,0,0.5,1 keeps to a region x0,y0,x1,y1 in fractions of the image.",
-)
-@click.option("--prompt", metavar="TEXT", help="What to ask.  [default: a one-sentence caption]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False),
-    metavar="FILE.jsonl",
-    help="Append JSON lines to this file instead; photographs that it holds already are skipped.",
-)
-@click.option("--force", is_flag=True, help="Start --out anew, whatever it holds.")
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1, 512),
-    default=64,
-    show_default=True,
-    help="Longest caption, in tokens.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, 64),
-    default=8,
-    show_default=True,
-    help="Photographs captioned at once.",
-)
+@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER...")
+@source_options
+@wish_options
+@output_options
+@pace_options
 @model_option
 @click.pass_context
-def caption(
-    ctx: click.Context,
-    photos: tuple[str, ...],
-    steer: tuple[dict[str, Any], ...],
-    prompt: str | None,
-    as_json: bool,
-    out: str | None,
-    force: bool,
-    max_tokens: int,
-    batch_size: int,
-    model: str,
-) -> None:
+def caption(ctx: click.Context, /, photos: tuple[str, ...], **options: Any) -> None:
     """Print a caption for each photograph, in the order given; folders in order of name.
 
-    PHOTO may be - for standard input. A bad photograph leaves an empty line (with --json an object
-    with "error") and its reason on standard error; the rest go on, and the exit code is 1.
+    PHOTO may be a glob, a web address, an address that fsspec knows, a zip or tar (webdataset
+    shards), a CSV or parquet, or - for standard input. A bad photograph leaves an empty line (with
+    --json an object with "error") and its reason on standard error; the rest go on, and the exit
+    code is 1.
     """
-    if force and out is None:
-        raise click.UsageError("--force needs --out")
-    from vlm.captioning import count_photos, explain_unreadable
+    asked = Asked(**options)
+    refuse_misuse(photos, asked)
+    from serving.batch.progress import with_progress
+    from serving.batch.sources import open_sources
 
-    n_photos, n_readable = count_photos(photos)
-    if n_readable:
-        results = _captions(photos, steer, prompt, out, force, max_tokens, batch_size, model)
-    else:  # no need to wait for a model to be told so
-        results = explain_unreadable(photos)
-    n_failed = 0
+    sources = open_sources(photos, lists=asked.lists, column=asked.column, root=asked.root)
+    counts = [source.count() for source in sources]  # refuses what makes no sense, before a model
+    n_failed = n_duplicates = n_done = 0
     said: set[str] = set()
-    for result in _with_bar(results, n_photos):
-        n_failed += result.error is not None
-        for warning in [w for w in (result.receipt or {}).get("warnings", ()) if w not in said]:
-            said.add(warning)
-            click.echo(f"Warning: {warning}", err=True)
-        if result.error is not None:
-            click.echo(f"Error: {result.path}: {result.error}", err=True)
-        if out is None:
-            line = " ".join((result.caption or "").split())
-            click.echo(json.dumps(result.to_json()) if as_json else line)
+    with ExitStack() as opened:
+        results, n_before = _open(sources, asked, opened)
+        for result in with_progress(results, _n_left(counts, n_before, asked)):
+            n_failed += result.error is not None
+            n_done += result.error is None
+            n_duplicates += result.duplicate_of is not None
+            _report(result, asked, said)
+    if asked.out is not None:
+        same = f" ({n_duplicates:,} the same as others)" if n_duplicates else ""
+        click.echo(f"{n_done:,} done{same}, {n_failed:,} failed; {asked.out}", err=True)
     if n_failed:
         ctx.exit(1)
 
 
-def _captions(
-    photos: tuple[str, ...],
-    steer: tuple[dict[str, Any], ...],
-    prompt: str | None,
-    out: str | None,
-    force: bool,
-    max_tokens: int,
-    batch_size: int,
-    model: str,
-) -> "Iterator[Captioned]":
-    """The results of what is left to do."""
-    from vlm.caption_log import CaptionLog
-    from vlm.captioning import Recipe, caption_photos, find_photos
+def _open(
+    sources: "list[Source]", asked: Asked, opened: ExitStack
+) -> "tuple[Iterator[Result], int]":
+    """The results of what is left to do, and how many were there before."""
+    from serving.batch.journal import Journal
+    from serving.batch.run import Pace, caption_all, explain_failures
+    from serving.batch.sinks.sidecar import Sidecars
+
+    if not any(source.has_any() for source in sources):
+        return explain_failures(sources), 0  # no need to wait for a model to be told so
+    pipeline = load_pipeline(asked.model)
+    plan = _plan(asked, pipeline)
+    journal, sinks, n_before = None, [], 0
+    made_up: Iterator[Result] = iter(())
+    if asked.out is not None:
+        journal = opened.enter_context(Journal(asked.out, plan, overwrite=asked.force))
+        sinks = _sinks(asked, plan, journal, opened)
+        sidecars = [sink for sink in sinks if isinstance(sink, Sidecars)]
+        made_up = chain.from_iterable([sink.make_up(journal) for sink in sidecars])
+        n_before = journal.n_done
+        if n_before:
+            click.echo(
+                f"{asked.out} has {n_before:,} captions already; going on from there", err=True
+            )
+    pace = Pace(asked.batch_size, _workers(asked), asked.shard, asked.retry_failed)
+    results = caption_all(sources, plan, pipeline, journal=journal, sinks=sinks, pace=pace)
+    return chain(made_up, results), n_before
+
+
+def _plan(asked: Asked, pipeline: "Pipeline") -> "Plan":
+    from serving.batch.plan import PLAIN, Plan, Steering, read_presets, sweep
     from vlm.edits import parse_edits
     from vlm.pipeline import DEFAULT_PROMPT
 
-    pipeline = load_pipeline(model)
-    edits = parse_edits(
-        {"edits": list(steer)}, n_images=1, n_features=pipeline.n_features, param="steer"
+    def steering(name: str, *more: dict[str, Any]) -> Steering:
+        wanted = {"edits": [*asked.steer, *more]}
+        n = pipeline.n_features
+        return Steering(name, parse_edits(wanted, n_images=1, n_features=n, param="steer"))
+
+    base = steering("steer")
+    steerings = [PLAIN] if asked.plain else []
+    steerings += [steering(name, edit) for text in asked.sweep for name, edit in sweep(text)]
+    for path in asked.preset:
+        found = read_presets(path, fingerprint=pipeline.fingerprint, n_features=pipeline.n_features)
+        steerings += [Steering(each.name, (*base.edits, *each.edits)) for each in found]
+    return Plan(
+        fingerprint=pipeline.fingerprint,
+        prompts=(asked.prompt or (DEFAULT_PROMPT,)) if asked.caption else (),
+        steerings=tuple(steerings or [base if base.edits else PLAIN]),
+        max_tokens=asked.max_tokens,
+        codes=asked.codes,
+        embedding=asked.embedding,
     )
-    recipe = Recipe(
-        pipeline.fingerprint, DEFAULT_PROMPT if prompt is None else prompt, edits, max_tokens
-    )
-    if out is None:
-        return caption_photos(pipeline, find_photos(photos), recipe, batch_size=batch_size)
-    log = CaptionLog(out, recipe, overwrite=force)
-    if log.done:
-        click.echo(f"{out} has {len(log.done):,} captions already; going on from there", err=True)
-    todo = (path for path in find_photos(photos) if path not in log.done)
-    return log.record(caption_photos(pipeline, todo, recipe, batch_size=batch_size))
 
 
-def _with_bar(results: "Iterable[Captioned]", n_photos: int) -> "Iterator[Captioned]":
-    """The results, with a progress bar on standard error where that is a terminal."""
-    from tqdm import tqdm
+def _sinks(asked: Asked, plan: "Plan", journal: "Journal", opened: ExitStack) -> "list[Sink]":
+    sinks: list[Sink] = []
+    if asked.parquet is not None:
+        from serving.batch.sinks.parquet import ParquetParts
 
-    bar = tqdm(total=n_photos, unit="photo", disable=True if n_photos < 2 else None)
-    with bar:
-        for result in results:
-            with tqdm.external_write_mode():  # or lines and bar would share a row of the terminal
-                yield result
-            bar.update()
+        sinks.append(ParquetParts(asked.parquet, plan, journal, overwrite=asked.force))
+    if asked.webdataset is not None:
+        from serving.batch.sinks.shards import WebdatasetShards
+
+        sinks.append(WebdatasetShards(asked.webdataset, journal, overwrite=asked.force))
+    for kind in asked.sidecar:
+        from serving.batch.sinks.sidecar import Sidecars
+
+        sinks.append(Sidecars(kind, overwrite=asked.force))
+    for sink in sinks:
+        opened.callback(sink.close)
+    return sinks
+
+
+def _workers(asked: Asked) -> int:
+    if asked.workers is not None:
+        return asked.workers
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(MAX_WORKERS, n_cores - 1)
+
+
+def _n_left(counts: Iterable[int | None], n_before: int, asked: Asked) -> int | None:
+    """Photographs to come, for the time left; None where nobody knows."""
+    known = [count for count in counts if count is not None]
+    n = sum(known) // asked.shard[1] - n_before
+    return n if len(known) == len(list(counts)) and n >= 0 else None
+
+
+def _report(result: "Result", asked: Asked, said: set[str]) -> None:
+    """A result's line, warning (once each) and error."""
+    for warning in [word for word in result.warnings if word not in said]:
+        said.add(warning)
+        click.echo(f"Warning: {warning}", err=True)
+    if result.error is not None:
+        click.echo(f"Error: {result.path}: {result.error}", err=True)
+    if asked.out is None:
+        line = "\t".join(" ".join(each.split()) for each in result.captions)
+        click.echo(json.dumps(result.to_json()) if asked.as_json else line)

@@ -1,0 +1,217 @@
+"""The options of ``sparsight caption``, and what is refused on sight of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import click
+
+from serving.cli.options import read_edits
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options, as click gives them."""
+
+    lists: tuple[str, ...]
+    column: str | None
+    root: str
+    steer: tuple[dict[str, Any], ...]
+    sweep: tuple[str, ...]
+    preset: tuple[str, ...]
+    plain: bool
+    prompt: tuple[str, ...]
+    caption: bool
+    codes: bool
+    embedding: Literal["dense", "sparse"] | None
+    schema: str | None
+    as_json: bool
+    out: str | None
+    force: bool
+    parquet: str | None
+    webdataset: str | None
+    sidecar: tuple[Literal["txt", "xmp"], ...]
+    retry_failed: bool
+    shard: tuple[int, int]
+    max_tokens: int
+    batch_size: int
+    workers: int | None
+    model: str
+
+
+def _read_shard(_: click.Context, param: click.Parameter, text: str) -> tuple[int, int]:
+    first, _slash, second = text.partition("/")
+    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise click.BadParameter(f"{text!r} is no I/N with I from 1 to N", param=param)
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+source_options = _options(
+    click.option(
+        "--list",
+        "lists",
+        multiple=True,
+        metavar="FILE",
+        help="Text file with one path or address a line, - for standard input; may be repeated.",
+    ),
+    click.option(
+        "--column",
+        metavar="NAME",
+        help="Of CSV and parquet: the column with paths, addresses or bytes.  [default: the one "
+        "with a usual name, such as path, url or image]",
+    ),
+    click.option(
+        "--root",
+        default="",
+        metavar="FOLDER",
+        help="Where relative paths in lists and tables start.  [default: the working folder]",
+    ),
+)
+wish_options = _options(
+    click.option(
+        "--steer",
+        multiple=True,
+        callback=read_edits,
+        metavar="EDIT",
+        help="Edit of the code, may be repeated: dog=0 removes, cat=1 sets to 1 p99 (the concept's "
+        "99th percentile; at most 8), cat=1.2raw in raw units, cat*1.5 scales, cat+0.4 adds, "
+        "#812=1 names a feature, cat=1@0,0,0.5,1 keeps to a region x0,y0,x1,y1 in fractions of "
+        "the image.",
+    ),
+    click.option(
+        "--sweep",
+        multiple=True,
+        metavar="EDITS",
+        help="An edit with several doses, such as cat=0,0.5,1: a caption for each, on top of "
+        "--steer; may be repeated.",
+    ),
+    click.option(
+        "--preset",
+        multiple=True,
+        metavar="FILE.json",
+        help="A caption for each preset in this file, on top of --steer; may be repeated.",
+    ),
+    click.option("--plain", is_flag=True, help="With --sweep or --preset: an unsteered one too."),
+    click.option(
+        "--prompt",
+        multiple=True,
+        metavar="TEXT",
+        help="What to ask; a caption for each, where repeated.  [default: a one-sentence caption]",
+    ),
+    click.option("--caption/--no-caption", default=True, help="Captions, or only what follows."),
+    click.option("--codes", is_flag=True, help="Also the photograph's features and activations."),
+    click.option(
+        "--embedding",
+        type=click.Choice(["dense", "sparse"]),
+        help="Also the code as a unit vector, to search with.",
+    ),
+    click.option(
+        "--schema",
+        metavar="FILE.json",
+        help="Answers as JSON of this schema; refused, since this engine cannot hold to one.",
+    ),
+)
+output_options = _options(
+    click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object a line on standard output."
+    ),
+    click.option(
+        "--out",
+        type=click.Path(dir_okay=False),
+        metavar="FILE.jsonl",
+        help="Append JSON lines to this file instead; photographs that it holds already are "
+        "skipped, and of photographs with equal bytes one is captioned.",
+    ),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="Start --out and what is made from it anew, whatever is there.",
+    ),
+    click.option("--parquet", metavar="FOLDER", help="With --out: the results as parquet, too."),
+    click.option(
+        "--webdataset", metavar="FOLDER", help="With --out: photographs and results as shards, too."
+    ),
+    click.option(
+        "--sidecar",
+        multiple=True,
+        type=click.Choice(["txt", "xmp"]),
+        help="With --out: also a file beside each photograph; may be repeated.",
+    ),
+    click.option(
+        "--retry-failed/--skip-failed",
+        default=True,
+        help="Whether photographs that failed in an earlier run are tried again.  [default: retry]",
+    ),
+)
+pace_options = _options(
+    click.option(
+        "--shard",
+        default="1/1",
+        callback=_read_shard,
+        metavar="I/N",
+        help="Caption the I-th of N parts of the photographs, each run with an --out of its own.",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(1, 512),
+        default=64,
+        show_default=True,
+        help="Longest caption, in tokens.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1, 64),
+        default=8,
+        show_default=True,
+        help="Photographs captioned at once.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(0, 64),
+        help="Processes that read and decode ahead of the model.  [default: one fewer than there "
+        "are cores, at most 4]",
+    ),
+)
+
+
+def refuse_misuse(photos: tuple[str, ...], asked: Asked) -> None:
+    """Combinations that are plain from the command line alone."""
+    if not photos and not asked.lists:
+        raise click.UsageError("name a PHOTO or FOLDER, or a --list of them")
+    if "-" in photos and "-" in asked.lists:
+        raise click.UsageError("standard input is either a photograph or a list")
+    if asked.schema is not None:
+        raise click.UsageError(
+            "--schema: the transformers engine that this command runs cannot hold an answer to a "
+            "JSON schema, and an answer that only looks like one is not given; ask a gateway in "
+            "front of vLLM, with response_format"
+        )
+    if asked.out is None:
+        needs = {
+            "--force": asked.force,
+            "--parquet": asked.parquet,
+            "--webdataset": asked.webdataset,
+            "--sidecar": asked.sidecar,
+        }
+        for name in (name for name, given in needs.items() if given):
+            raise click.UsageError(f"{name} needs --out, the file that remembers what is done")
+    steered = asked.steer or asked.sweep or asked.preset
+    if not asked.caption and (steered or asked.prompt):
+        raise click.UsageError("--no-caption leaves nothing to steer or to ask")
+    if not asked.caption and asked.sidecar:
+        raise click.UsageError("--no-caption leaves nothing to write into a sidecar")
+    if asked.plain and not (asked.sweep or asked.preset):
+        raise click.UsageError("--plain goes with --sweep or --preset")
+    if (asked.codes or asked.embedding) and asked.out is None and not asked.as_json:
+        raise click.UsageError("--codes and --embedding need --json or --out")
