@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,20 @@ from torch import Tensor
 from sparse_encoder.errors import SparsightError
 
 FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
 NUMBERS = ("name_score", "density", "p50", "p90", "p99", "max", "modality")
+# What `sparsight features build` measures beyond that; an atlas of a training run has none of it.
+MORE_NUMBERS = ("mean", "clarity", "monosemanticity", "name_lift")
+TRUST_NUMBERS = ("trust_auc", "trust_low", "trust_high")
+MORE: dict[str, pa.DataType] = {
+    "description": pa.string(),
+    "named_by": pa.string(),
+    "trust": pa.string(),
+    "trust_positives": pa.int32(),
+    **dict.fromkeys((*MORE_NUMBERS, *TRUST_NUMBERS), pa.float32()),
+    "near_head": pa.list_(pa.int32()),
+    "near_active": pa.list_(pa.int32()),
+}
 TABLE_FILE = "features.parquet"
 VOCABULARY_FILE = "vocabulary.txt.gz"
 
@@ -57,12 +71,35 @@ class FeatureAtlas:
     modality: FloatArray  # [0, 1], 1 = active on images only, 0 = on texts only, 0.5 = on neither
     vocabulary: frozenset[str]  # lower-case words and phrases that a concept may use
 
+    # None in an atlas that `sparsight features build` has not made; all or none of them.
+    description: list[str] | None = None  # one line: names, and what is said of its images
+    named_by: list[str] | None = None  # "images", "text", or "" without a name
+    trust: list[str] | None = None  # "verified", "doubtful", "unverified", "" without a name
+    trust_positives: IntArray | None = None  # held-out images whose captions or labels say the name
+    trust_auc: FloatArray | None = None  # on held-out images, [0, 1], NaN where not tested
+    trust_low: FloatArray | None = None  # of its 95 % bootstrap interval
+    trust_high: FloatArray | None = None
+    mean: FloatArray | None = None  # of the non-zero global activations, raw units
+    clarity: FloatArray | None = None  # [-1, 1], higher is clearer, NaN below two images
+    monosemanticity: FloatArray | None = None  # [-1, 1], higher is better, NaN below two images
+    name_lift: FloatArray | None = (
+        None  # text activation of the name over its code's length, [0, 1]
+    )
+    near_head: list[list[int]] | None = None  # features with the most alike head rows, best first
+    near_active: list[list[int]] | None = None  # features active on the same images, best first
+
     def __post_init__(self) -> None:
         n = len(self.names)
         for field in ("runner_up", *NUMBERS):
             if len(getattr(self, field)) != n:
                 got = len(getattr(self, field))
                 raise ValueError(f"atlas field {field} has {got} entries for {n} features")
+        lengths = {f: len(v) for f in MORE if (v := getattr(self, f)) is not None}
+        if lengths and (len(lengths) < len(MORE) or set(lengths.values()) != {n}):
+            raise ValueError(
+                f"of the {len(MORE)} measured fields of an atlas of {n} features given: {lengths}; "
+                f"expected all of them, or none, as long as it has features"
+            )
 
     @property
     def n_features(self) -> int:
@@ -91,6 +128,8 @@ class FeatureAtlas:
             "runner_up": pa.array(self.runner_up, pa.list_(pa.string())),
             **{key: pa.array(getattr(self, key), pa.float32()) for key in NUMBERS},
         }
+        if self.trust is not None:
+            columns |= {key: pa.array(getattr(self, key), kind) for key, kind in MORE.items()}
         table = pa.table(columns).replace_schema_metadata(
             {
                 "fingerprint": self.fingerprint,
@@ -113,8 +152,10 @@ class FeatureAtlas:
             words = gzip.decompress((folder / VOCABULARY_FILE).read_bytes())
             meta = {key.decode(): text.decode() for key, text in (table.schema.metadata).items()}
             found, digest = meta["fingerprint"], meta["vocabulary_sha256"]
-            numbers = {key: _floats(table, key) for key in NUMBERS}
+            numbers: dict[str, Any] = {key: _floats(table, key) for key in NUMBERS}
             names, runner_up = table["name"].to_pylist(), table["runner_up"].to_pylist()
+            is_measured = "trust" in table.column_names
+            more = {k: _more(table, k, kind) for k, kind in MORE.items()} if is_measured else {}
         except (OSError, EOFError, KeyError, AttributeError, pa.ArrowInvalid) as error:
             raise SparsightError(
                 f"no readable feature atlas in {folder} ({error}); it needs {TABLE_FILE} and "
@@ -134,12 +175,23 @@ class FeatureAtlas:
                 code="bad_atlas",
             )
         return cls(
-            found, names, runner_up, vocabulary=frozenset(words.decode().splitlines()), **numbers
+            found,
+            names,
+            runner_up,
+            vocabulary=frozenset(words.decode().splitlines()),
+            **numbers,
+            **more,
         )
 
 
 def _floats(table: pa.Table, key: str) -> FloatArray:
     return np.asarray(table[key].to_numpy(), dtype=np.float32)
+
+
+def _more(table: pa.Table, key: str, kind: pa.DataType) -> Any:
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        return np.asarray(table[key].to_numpy(), dtype=kind.to_pandas_dtype())
+    return table[key].to_pylist()
 
 
 def _replace(path: Path, content: bytes) -> None:

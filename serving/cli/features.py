@@ -1,15 +1,196 @@
-"""``sparsight features``: find, read, compare and write out the features of a model."""
+"""``sparsight features``: build the atlas of a model's features; find, read and write them out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from serving.cli.features_find import FIND_COMMANDS
 from serving.cli.features_report import REPORT_COMMANDS
+from serving.cli.progress import StderrProgress
+
+if TYPE_CHECKING:
+    from sparse_encoder.evaluation.independent_embedding import IndependentEmbedding
 
 
 @click.group()
 def features() -> None:
-    """Find features by word or photograph, read them, write them out."""
+    """Build the atlas of a model's features; find them, read them, write them out."""
+
+
+@features.command()
+@click.argument("model", metavar="MODEL", default="sparsight-mini")
+@click.option(
+    "--images",
+    "images",
+    multiple=True,
+    required=True,
+    metavar="SHARDS",
+    help="WebDataset shards of photographs, a path or a glob such as 'data/train-*.tar'; again for "
+    "more. Captions and labels in them test the names.",
+)
+@click.option(
+    "--test-images",
+    multiple=True,
+    metavar="SHARDS",
+    help="Shards that test the names beside half of --images, and count for nothing else; best "
+    "such as the model was not trained on.",
+)
+@click.option(
+    "--words",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Candidates for names, UTF-8, one word or phrase a line; again for more. Beside them "
+    "come labels and the noun phrases of captions.",
+)
+@click.option(
+    "--captions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="More captions to find noun phrases in: UTF-8 text, one a line.",
+)
+@click.option("--only-words", is_flag=True, help="No candidates but those of --words.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the atlas.  [default: features/ in the model]",
+)
+@click.option(
+    "--embedding",
+    default="efficientnet-lite0",
+    show_default=True,
+    metavar="NAME|FOLDER",
+    help="Judge of Clarity and MonoSemanticity: a vision model of transformers, or trunk for the "
+    "encoder's own.",
+)
+@click.option(
+    "--top-images",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Strongest images kept a feature.",
+)
+@click.option("--force", is_flag=True, help="Replace the atlas in --out.")
+def build(
+    model: str,
+    images: tuple[str, ...],
+    test_images: tuple[str, ...],
+    words: tuple[Path, ...],
+    captions: Path | None,
+    only_words: bool,
+    out: Path | None,
+    embedding: str,
+    top_images: int,
+    force: bool,
+) -> None:
+    """Measure and name all features of MODEL, and test the names. Prints the atlas' folder.
+
+    Half of the photographs, by their ids, choose the names, the other half tests them. The same
+    command goes on with a build that was stopped.
+    """
+    from tqdm import tqdm
+
+    from sparse_encoder.encoder import SparseEncoder
+    from sparse_encoder.features import AtlasSettings, build_features
+    from vlm.feature_words import english_forms
+    from vlm.model_folder import read_model
+
+    if only_words and not words:
+        raise click.UsageError("--only-words needs a list of words, --words LIST")
+    folder, shards = read_model(model), _shards(images, "--images")
+    target = out or folder.path / "features"
+    candidates = _candidates(shards, words, captions, only_words)
+    click.echo(f"{len(candidates)} candidates for names, {len(shards)} shards", err=True)
+    progress = StderrProgress()
+    try:
+        encoder = SparseEncoder.load(folder.path, progress)
+        judge = _judge(embedding, progress)
+    finally:
+        progress.close()
+    with tqdm(unit="item") as bar:
+
+        def told(step: str, done: int, of: int) -> None:
+            bar.set_description(step, refresh=False)
+            bar.n, bar.total = done, of
+            bar.refresh()
+
+        atlas = build_features(
+            encoder,
+            shards,
+            candidates,
+            target,
+            fingerprint=folder.fingerprint,
+            test_shards=_shards(test_images, "--test-images"),
+            forms=english_forms(),
+            vocabulary=_known_words(folder.path / "features"),
+            embedding=judge,
+            settings=AtlasSettings(top_images=top_images),
+            overwrite=force,
+            told=told,
+        )
+    n_live = int((~atlas.dead).sum())
+    verdicts = atlas.trust or []
+    counts = {
+        verdict: verdicts.count(verdict) for verdict in ("verified", "doubtful", "unverified")
+    }
+    click.echo(
+        f"{atlas.n_features} features, {n_live} live: "
+        + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()),
+        err=True,
+    )
+    click.echo(target)
 
 
 for command in (*FIND_COMMANDS, *REPORT_COMMANDS):
     features.add_command(command)
+
+
+def _shards(patterns: Sequence[str], option: str) -> list[Path]:
+    from glob import glob
+
+    found: list[Path] = []
+    for pattern in patterns:
+        shards = sorted(Path(path) for path in glob(pattern))
+        if not shards:
+            raise click.BadParameter(
+                f"no file matches {pattern!r}; expected webdataset tar files", param_hint=option
+            )
+        found += shards
+    return list(dict.fromkeys(found))
+
+
+def _candidates(
+    shards: Sequence[Path], lists: Sequence[Path], captions: Path | None, only_words: bool
+) -> list[str]:
+    from sparse_encoder.dataset import read_samples
+    from sparse_encoder.features import read_word_list
+    from vlm.feature_words import mined_phrases, nouns_among
+
+    given = [word for path in lists for word in read_word_list(path)]
+    if only_words:
+        return given
+    labels: dict[str, None] = {}
+    texts: list[str] = []
+    for sample in read_samples(shards):
+        labels.update(dict.fromkeys(s for s in (sample.label, sample.detail) if s))
+        texts += sample.captions
+    if captions is not None:
+        texts += captions.read_text(encoding="utf-8").splitlines()
+    return [*labels, *mined_phrases(texts), *nouns_among(given)]
+
+
+def _judge(choice: str, progress: StderrProgress) -> "IndependentEmbedding | None":
+    from sparse_encoder.evaluation.independent_embedding import load_embedding
+
+    return load_embedding(choice, progress)
+
+
+def _known_words(folder: Path) -> frozenset[str]:
+    """The vocabulary of the atlas that the model has, so that known concepts stay known."""
+    from sparse_encoder.atlas import FeatureAtlas
+    from sparse_encoder.errors import SparsightError
+
+    try:
+        return FeatureAtlas.load(folder).vocabulary
+    except SparsightError:
+        return frozenset()
