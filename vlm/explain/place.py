@@ -4,12 +4,8 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from sparse_encoder.locate import CellMap, cell_map, refuse_no_feature
 from vlm.concepts import resolve
-from vlm.edits import Edit
+from vlm.edits import DEFAULT_K, Edit
 from vlm.pipeline import Pipeline
-
-# Measured (python -m bench.locate): the sum of four features finds a pasted object as often as that
-# of sixteen, which steering takes, and more often than the strongest alone.
-DEFAULT_PLACE_K = 4
 
 
 def locate(
@@ -18,7 +14,7 @@ def locate(
     *,
     feature: int | None = None,
     concept: str | None = None,
-    k: int = DEFAULT_PLACE_K,
+    k: int = DEFAULT_K,
 ) -> CellMap:
     """The cell map of one feature, or of the `k` features with the strongest claim to a concept.
 
