@@ -99,11 +99,6 @@ def train() -> None:
     show_default=True,
     help="For --dry-run: share of that peak that is reached, 0 to 1.",
 )
-@click.option(
-    "--fsdp",
-    is_flag=True,
-    help="For --dry-run: as if weights and moments were sharded, which this trainer does not do.",
-)
 def encoder(
     preset: str,
     data: Path | None,
@@ -117,7 +112,6 @@ def encoder(
     gpus: int,
     tflops: float,
     utilisation: float,
-    fsdp: bool,
 ) -> None:
     """Train an encoder by PRESET. The same command goes on with a run that was stopped.
 
@@ -135,7 +129,7 @@ def encoder(
             raise click.UsageError(f"--dry-run plans {', '.join(PRETRAIN_PRESETS)}, not {preset}")
         from sparse_encoder.pretrain.cluster_plan import Cluster, plan
 
-        cluster = Cluster(gpus, tflops, utilisation, fsdp)
+        cluster = Cluster(gpus, tflops, utilisation)
         click.echo(plan(pretrain_run(preset, settings), cluster).table())
         return
     if out is None:

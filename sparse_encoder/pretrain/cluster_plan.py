@@ -7,6 +7,8 @@ grow with the micro-batch, so that one pair is enough. Attention is the fused ke
     memory   16 bytes a trained parameter (fp32 weight, gradient, two moments of AdamW), 4 a frozen
              one, 4 for an average, 2 for autocast's copy; micro-batch x what autograd keeps of a
              pair; trunk outputs of all ranks; the loss's budget
+    shard    the first two are shared out; then come whole gradients of the trunks, 4 bytes each,
+             where micro-batches add up before ranks do, and what is gathered at a time
     compute  trunks 3 x forward, 4 x where micro-batches are run twice; the loss 4p + 3g with
              p = 2 W D (local + whole batch), g = 2 x local x whole batch x D (see chunked_loss.py)
 """
@@ -22,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from sparse_encoder.pretrain.code_chunks import DEFAULT_BUDGET
 from sparse_encoder.pretrain.config import PretrainRun
+from sparse_encoder.pretrain.sharding import local_counts, trunk_groups
 from sparse_encoder.towers.model import SparseClip
 from sparse_encoder.towers.text import Tokens
 
@@ -44,7 +47,6 @@ class Cluster:
     gpus: int = 64
     tflops: float = 989.0  # a GPU's dense peak in the run's precision; an H100 in bf16
     utilisation: float = 0.35  # share of the peak that is reached; 0.3 to 0.5 is usual
-    sharded: bool = False  # FSDP: weights, gradients and moments are shared out
 
 
 @dataclass(frozen=True)
@@ -93,19 +95,39 @@ def plan(run: PretrainRun, cluster: Cluster) -> Plan:
     p = 2.0 * width * features * (local + run.batch)
     flops += 4 * p + 3 * 2.0 * local * run.batch * features
     counts = _parameters(clip)
-    trained = sum(p.numel() for p in clip.parameters() if p.requires_grad)
-    frozen = counts["all"] - trained
-    shards = cluster.gpus if cluster.sharded else 1
-    average = 4.0 * (trained + frozen) if run.ema else 0.0
+    trained, frozen = local_counts(clip, cluster.gpus if run.shard else 1)
+    average = 4.0 * counts["all"] if run.ema else 0.0
+    copies = {"autocast's copies": 0.0 if run.precision == "fp32" else 2.0 * counts["all"]}
     memory = {
-        "weights, gradients, moments": (16.0 * trained + 4.0 * frozen) / shards + average,
-        "autocast's copies": 0.0 if run.precision == "fp32" else 2.0 * (trained + frozen),
+        "weights, gradients, moments": 16.0 * trained + 4.0 * frozen + average,
+        **(_gathered(clip, run, micro < local) if run.shard else copies),
         "activations of a micro-batch": kept,
         "trunk outputs": 4.0 * width * (4 * local + run.batch),
         "loss": float(DEFAULT_BUDGET),
     }
     seconds = flops / (cluster.tflops * 1e12 * cluster.utilisation) * run.steps
     return Plan(counts, memory, flops, run.steps, seconds / 3600)
+
+
+def _gathered(clip: SparseClip, run: PretrainRun, accumulated: bool) -> dict[str, float]:
+    """Bytes of the others' parts that a rank holds, too: of the heads in the loss, else of a trunk.
+
+    Weights, gradients, and the fp32 copy of these that is summed over ranks. Of a trunk two blocks,
+    for the next is fetched early, and what is in no block: the three largest groups, at most.
+    """
+    value = 4.0 if run.precision == "fp32" else 2.0
+    seen: set[int] = set()
+    sizes, trained = [], 0
+    for group in trunk_groups(clip):
+        own = [p for p in group.parameters() if id(p) not in seen]
+        seen |= {id(p) for p in own}
+        sizes.append(sum(p.numel() for p in own))
+        trained += sum(p.numel() for p in own if p.requires_grad)
+    heads = sum(p.numel() for head in (clip.image_head, clip.text_head) for p in head.parameters())
+    return {
+        "whole gradients between micro-batches": 4.0 * trained if accumulated else 0.0,
+        "gathered at a time": max(12.0 * heads, (2 * value + 4.0) * sum(sorted(sizes)[-3:])),
+    }
 
 
 def forward_cost(side: Callable[[Any], Tensor], one: Any) -> tuple[float, float]:

@@ -39,6 +39,7 @@ class PretrainRun:
     clip_norm: float = 1.0  # of all gradients; 0: not clipped
     ema: float = 0.0  # share of the old average a step; 0: no average is kept
     precision: str = "bf16"  # of the trunks: bf16, fp16 or fp32
+    shard: bool = False  # weights, gradients and moments are shared out over the processes
     workers: int = 4  # loading processes a rank; the order of pairs depends on their number
     buffer: int = 1_000  # samples that a worker's shuffle holds
     crop: float = 1.0  # least share of a picture that a random crop keeps; 1: the centre, always
@@ -69,6 +70,17 @@ class PretrainRun:
             )
         if not 0 <= self.ema < 1:
             raise SparsightError(f"ema={self.ema} is a share, 0 or more, below 1", param="ema")
+        if self.shard and self.ema:
+            raise SparsightError(
+                f"ema={self.ema} keeps a whole copy of the weights on each process, and shard=true "
+                "shares them out; set ema=0, or leave shard out",
+                param="ema",
+            )
+        if self.shard and self.precision == "fp16":
+            raise SparsightError(
+                "precision='fp16' scales its loss, which shard=true does not: expected bf16 or fp32",
+                param="precision",
+            )
         if not 0 < self.crop <= 1:
             raise SparsightError(
                 f"crop={self.crop}: expected a share above 0, at most 1", param="crop"

@@ -8,14 +8,13 @@ killed and started again gives the very losses of one that was not.
 import json
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,6 +27,7 @@ from sparse_encoder.pretrain.loss import SparseContrast
 from sparse_encoder.pretrain.optimiser import adamw, learning_rate, moving_average
 from sparse_encoder.pretrain.pair_stream import SkipCounts
 from sparse_encoder.pretrain.run_report import RunReport
+from sparse_encoder.pretrain.sharding import Shards, check_launch
 from sparse_encoder.pretrain.sides import Side, loss_with_local_negatives
 from sparse_encoder.pretrain.state import PretrainState
 from sparse_encoder.pretrain.validation import Validator
@@ -37,7 +37,6 @@ from sparse_encoder.towers.start_from import start_from
 from sparse_encoder.towers.text import Tokens
 
 log = logging.getLogger(__name__)
-_SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 class PreTrainer:
@@ -58,7 +57,7 @@ class PreTrainer:
             log_with=run.tracker or None,
             project_dir=str(out),
         )
-        _refuse_sharding(self.accelerator)
+        check_launch(self.accelerator, run)
         self.local_batch = run.local_batch(self.accelerator.num_processes)
         torch.manual_seed(run.seed)
         self.clip = (
@@ -69,24 +68,27 @@ class PreTrainer:
             Side(self.clip.image_trunk, self.clip.image_projection),
             Side(self.clip.text_trunk, self.clip.text_projection),
         )
-        optimiser = adamw(self.clip, run)
+        contrast = SparseContrast(self.clip)
+        # Before the optimiser, since it puts other parameters in place.
+        self.shards = Shards(self.clip, contrast, self.accelerator, run) if run.shard else None
+        optimiser = self.shards.optimiser if self.shards else adamw(self.clip, run)
         self.average = moving_average(self.clip, run.ema)
         if self.average is not None:
             self.average.to(self.accelerator.device)
         self.image_side, self.text_side, self.loss_module = (
-            self._wrap(part) for part in (*sides, SparseContrast(self.clip))
+            self._wrap(part) for part in (*sides, contrast)
         )
-        self.optimiser = self.accelerator.prepare(optimiser)
+        self.optimiser: Any = optimiser if self.shards else self.accelerator.prepare(optimiser)
         if self.average is not None:
             self.accelerator.register_for_checkpointing(self.average)
-        self.state = PretrainState(self.accelerator, run, out, [])
+        self.state = PretrainState(self.accelerator, run, out, [], self.shards)
         self.skipped = SkipCounts()
         self.validator = Validator(run, self.accelerator, val_urls, zeroshot_urls)
         self.report = RunReport(run, self.accelerator, out, self.skipped)
 
     def _wrap(self, part: nn.Module) -> nn.Module:
         """DDP refuses a module in which nothing trains, such as a frozen trunk."""
-        if any(p.requires_grad for p in part.parameters()):
+        if not self.shards and any(p.requires_grad for p in part.parameters()):
             wrapped: nn.Module = self.accelerator.prepare(part)
             return wrapped
         return part.to(self.accelerator.device)
@@ -110,9 +112,7 @@ class PreTrainer:
         mean = float(self.accelerator.reduce(value, "mean"))
         if not math.isfinite(mean):
             self._stop(batch, f"the loss is {mean}")
-        norm = self.accelerator.clip_grad_norm_(
-            self.clip.parameters(), self.run.clip_norm or math.inf
-        )
+        norm = self._clip_gradients(self.run.clip_norm or math.inf)
         # A finite loss with such a gradient would break the weights, and a checkpoint of them. In
         # fp16 it is usual, and the scaler leaves that step out.
         if self.run.precision != "fp16" and not math.isfinite(float(norm)):
@@ -126,6 +126,13 @@ class PreTrainer:
         if self.average is not None:
             self.average.update_parameters(self.clip)
         return mean, found
+
+    def _clip_gradients(self, limit: float) -> Tensor:
+        """Their norm before, over all ranks' shards where the model is shared out."""
+        if self.shards is not None:
+            return self.shards.clip_gradients(limit)
+        norm: Tensor = self.accelerator.clip_grad_norm_(self.clip.parameters(), limit)
+        return norm
 
     def _cached(self, batch: PairBatch) -> tuple[Tensor, ContrastiveResult]:
         """Gradients of the contrastive loss, by micro-batches."""
@@ -162,6 +169,8 @@ class PreTrainer:
         return value.detach(), found
 
     def _no_sync(self, side: nn.Module) -> AbstractContextManager[Any]:
+        if self.shards is not None:
+            return self.shards.no_sync(side)
         held: AbstractContextManager[Any] = self.accelerator.no_sync(side)
         return held
 
@@ -183,7 +192,7 @@ class PreTrainer:
         state.resume()
         self.report.go_on(state.step)
         if self.validator and not state.step:  # where it begins; and bad shards are told of now
-            self.report.validation(0, self.validator, self.best)
+            self._validate()
         bar = tqdm(
             total=run.steps,
             initial=state.step,
@@ -199,9 +208,10 @@ class PreTrainer:
             bar.update()
             last = state.step == run.steps
             if state.step % run.log_every == 0 or last:
-                self.report.training(state.step, value, found, self.clip)
+                with self._whole_heads():
+                    self.report.training(state.step, value, found, self.clip)
             if self.validator and (state.step % run.val_every == 0 or last):
-                self.report.validation(state.step, self.validator, self.best)
+                self._validate()
             bar.set_postfix(
                 loss=f"{value:.3f}", l0=f"{float(found.image.l0):.0f}", **self.report.short
             )
@@ -209,6 +219,14 @@ class PreTrainer:
                 state.save()
                 batches = self.batches()
         return state.losses
+
+    def _validate(self) -> None:
+        with self._whole_heads():
+            self.report.validation(self.state.step, self.validator, self.best)
+
+    def _whole_heads(self) -> AbstractContextManager[None]:
+        """Around calls of the heads outside the loss."""
+        return nullcontext() if self.shards is None else self.shards.whole_heads()
 
     @property
     def best(self) -> SparseClip:
@@ -218,18 +236,11 @@ class PreTrainer:
         averaged: Any = self.average.module
         return averaged  # type: ignore[no-any-return]
 
-
-def _refuse_sharding(accelerator: Accelerator) -> None:
-    """Only whole replicas: else weights would be averaged, clipped, saved and exported in parts."""
-    kind = accelerator.distributed_type
-    # On CPUs accelerate passes over --use_fsdp without a word.
-    if kind in _SHARDED or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise SparsightError(
-            f"this run was launched to shard weights over processes ({kind.value}); expected a copy "
-            "of the model on each: launch without --use_fsdp and --use_deepspeed. Memory: "
-            "--dry-run prints it; a smaller micro_batch needs less",
-            param="launch",
-        )
+    def result(self) -> SparseClip | None:
+        """`best` in one piece, on the main process; all ranks call it."""
+        if self.shards is not None:
+            return self.shards.gathered()
+        return self.best if self.accelerator.is_main_process else None
 
 
 def pretrain(
@@ -253,9 +264,10 @@ def pretrain(
     if run.tracker:
         trainer.accelerator.init_trackers("pretrain")
     losses = trainer.run_all()
+    result = trainer.result()  # while the processes can still talk
     trainer.accelerator.end_training()
-    if trainer.accelerator.is_main_process:
-        export(trainer.best.eval(), out / "model")
+    if result is not None:
+        export(result.eval(), out / "model")
     trainer.accelerator.wait_for_everyone()
     for kind, n in trainer.skipped.totals().items():
         if n:

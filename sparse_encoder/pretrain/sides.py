@@ -14,7 +14,7 @@ from sparse_encoder.towers.text import Tokens
 
 
 class Side(nn.Module):
-    """A trunk with its projection: what DDP or FSDP wraps."""
+    """A trunk with its projection: what DDP wraps; FSDP wraps its parts (see sharding.py)."""
 
     def __init__(self, trunk: nn.Module, projection: nn.Module) -> None:
         super().__init__()

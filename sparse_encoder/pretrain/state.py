@@ -1,8 +1,9 @@
 """Checkpoints of a pretraining run on any number of ranks: whole or not there, some kept for good.
 
 Each is a folder ``checkpoints/step-00000500`` that accelerate fills (weights, optimiser, random
-states of every rank). It is filled under another name and renamed last, so a process that is killed, or
-a disk that is full, leaves the previous one as it was.
+states of every rank) or, where the model is shared out, that every rank fills with its part. It is
+filled under another name and renamed last, so a process that is killed, or a disk that is full, leaves
+the previous one as it was.
 """
 
 import json
@@ -19,9 +20,10 @@ from safetensors import SafetensorError
 
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.config import PretrainRun
+from sparse_encoder.pretrain.sharding import Shards
 
 log = logging.getLogger(__name__)
-_STATE = "run.json"
+_STATE, _SHARDS = "run.json", "shards"
 
 
 @dataclass
@@ -32,6 +34,7 @@ class PretrainState:
     run: PretrainRun
     out: Path
     losses: list[float]  # of each finished step, over the whole batch
+    shards: Shards | None = None  # where the model is shared out
 
     @property
     def step(self) -> int:
@@ -48,6 +51,8 @@ class PretrainState:
                 part.mkdir(parents=True)
             self.accelerator.wait_for_everyone()
             self.accelerator.save_state(str(part))
+            if self.shards is not None:
+                self.shards.save(part / _SHARDS)
             if self.accelerator.is_main_process:
                 state = {"run": self.run.to_json(), "ranks": self.accelerator.num_processes}
                 (part / _STATE).write_text(json.dumps({**state, "losses": self.losses}))
@@ -85,8 +90,10 @@ class PretrainState:
             return
         state = _read(folder)
         asked = json.loads(json.dumps(self.run.to_json()))
-        if state["run"] != asked:
-            other = sorted(k for k in asked if state["run"].get(k) != asked[k])
+        written = _with_defaults(state["run"], json.loads(json.dumps(PretrainRun().to_json())))
+        if written != asked:
+            both = asked.keys() | written.keys()
+            other = sorted(k for k in both if written.get(k) != asked.get(k))
             raise SparsightError(
                 f"{folder} belongs to a run with other settings ({', '.join(other)} differ); give "
                 "another --out, or delete it"
@@ -97,6 +104,8 @@ class PretrainState:
                 f"{self.accelerator.num_processes}; start as many, or give another --out"
             )
         self.accelerator.load_state(str(folder))
+        if self.shards is not None:
+            self.shards.load(folder / _SHARDS)
         self.losses = state["losses"]
         log.info("going on after step %d", self.step)
 
@@ -133,3 +142,12 @@ def _read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SparsightError(f"{folder} is damaged ({error}); delete it and run again") from error
     return state
+
+
+def _with_defaults(written: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run, with those that were unknown when it was written at their defaults."""
+    filled = {**defaults, **written}
+    for name, value in written.items():
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict):
+            filled[name] = _with_defaults(value, defaults[name])
+    return filled

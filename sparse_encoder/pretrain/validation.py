@@ -69,7 +69,7 @@ class Validator:
 
     def _retrieval(self, clip: SparseClip) -> dict[str, float]:
         images, texts = [], []
-        for part in _parts(self._own_pairs(), self.run.micro_batch):
+        for part in self._in_step(_parts(self._own_pairs(), self.run.micro_batch)):
             images.append(self._image_vectors(clip, [pair.image for pair in part]))
             texts.append(self._text_vectors(clip, [pair.text for pair in part]))
         image = CodeRows(self._of_all_ranks(images), clip.image_head)
@@ -107,9 +107,9 @@ class Validator:
 
         hits = TopKHits(class_codes(self._classes, encode), (1,))
         l0 = 0.0
-        for part in _parts(self._own_labelled(), self.run.micro_batch):
+        for part in self._in_step(_parts(self._own_labelled(), self.run.micro_batch)):
             vectors = self._image_vectors(clip, [image for image, _ in part])
-            labels = torch.tensor([places[label] for _, label in part])
+            labels = torch.tensor([places[label] for _, label in part], dtype=torch.long)
             for index, code in CodeRows(vectors, clip.image_head).batches():
                 hits.add(code, labels[index])
                 l0 += float((code > 0).sum())
@@ -165,22 +165,33 @@ class Validator:
             self.skipped.skip("text", f"{sample.get('__key__')}: {error!r}")
             return None
 
+    def _in_step(self, parts: Iterator[list[T]]) -> Iterator[list[T]]:
+        """Own parts, then empty ones while another rank has some: all call a sharded trunk together."""
+        while True:
+            part = next(parts, [])
+            more = torch.tensor(float(len(part)), device=self.accelerator.device)
+            if not self.accelerator.reduce(more, "sum"):
+                return
+            yield part
+
     def _image_vectors(self, clip: SparseClip, images: Sequence[Image.Image]) -> Tensor:
-        """Trunk outputs (images, width), fp32."""
-        pixels = clip.image_trunk.preprocess(images).to(self.accelerator.device)
+        """Trunk outputs (images, width), fp32; the trunk is called for no image too."""
+        size = (clip.image_trunk.size,) * 2
+        pixels = clip.image_trunk.preprocess(images or [Image.new("RGB", size)])
         with self.accelerator.autocast():
-            return clip.image_trunk_output(pixels).float()
+            found = clip.image_trunk_output(pixels.to(self.accelerator.device))
+        return found[: len(images)].float()
 
     def _text_vectors(self, clip: SparseClip, texts: Sequence[str]) -> Tensor:
-        """Trunk outputs (texts, width), fp32, a micro-batch at a time."""
+        """Trunk outputs (texts, width), fp32, a micro-batch at a time; the trunk is called for none too."""
         parts = []
-        for some in _parts(iter(texts), self.run.micro_batch):
+        for some in _parts(iter(texts or ["a"]), self.run.micro_batch):
             tokens = Tokens(
                 *(t.to(self.accelerator.device) for t in clip.text_trunk.tokenize(some))
             )
             with self.accelerator.autocast():
                 parts.append(clip.text_trunk_output(tokens).float())
-        return torch.cat(parts)
+        return torch.cat(parts)[: len(texts)]
 
     def _of_all_ranks(self, parts: Sequence[Tensor]) -> Tensor:
         """Rows of all ranks, rank after rank, however many each has."""

@@ -58,8 +58,24 @@ def test_weights_and_moments_take_sixteen_bytes_each_and_sharding_shares_them() 
     alone = plan(TINY, ONE)
     n = alone.parameters["all"]
     assert alone.bytes["weights, gradients, moments"] == 16 * n
-    shared = plan(replace(TINY, batch=32), Cluster(gpus=4, sharded=True))
+    shared = plan(replace(TINY, shard=True), Cluster(gpus=4))
     assert shared.bytes["weights, gradients, moments"] == pytest.approx(16 * n / 4, rel=0.01)
+
+
+def test_sharded_trunks_keep_whole_gradients_only_while_micro_batches_add_up() -> None:
+    run = replace(TINY, shard=True, micro_batch=8)
+    name = "whole gradients between micro-batches"
+    n = plan(run, Cluster(gpus=2)).parameters
+    assert plan(run, Cluster(gpus=4)).bytes[name] == 0  # 8 pairs a process
+    assert plan(run, Cluster(gpus=2)).bytes[name] == 4 * (n["image trunk"] + n["text trunk"])
+
+
+def test_the_heads_are_the_most_that_is_gathered_of_the_papers_large_model() -> None:
+    run = pretrain_run("vit-l14-72x", {"model.text.tokenizer": "bytes", "shard": True})
+    heads = 2 * (768 * 55_296 + 55_296)
+    assert plan(run, Cluster(gpus=256)).bytes["gathered at a time"] == 12 * heads
+    tiny = plan(replace(TINY, shard=True, model=run.model), Cluster(gpus=2))
+    assert tiny.bytes["gathered at a time"] == 12 * heads
 
 
 def test_hours_fall_with_the_speed_of_the_gpus() -> None:
