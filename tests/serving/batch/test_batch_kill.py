@@ -12,7 +12,8 @@ import pytest
 from tests.serving.batch.killed_run import caption_album
 from tests.tiny_model import png
 
-N_PHOTOS, N_KILLS = 90, 20
+# Far more photographs than the runs together get to before they are killed.
+N_PHOTOS, N_KILLS = 300, 20
 
 
 def make_album(folder: Path) -> None:
@@ -20,7 +21,7 @@ def make_album(folder: Path) -> None:
     (folder / "album").mkdir(parents=True)
     for n in range(N_PHOTOS):
         data = b"bad" if n % 10 == 9 else png(n // 2 if n % 7 == 3 else n)
-        (folder / "album" / f"{n:02d}.png").write_bytes(data)
+        (folder / "album" / f"{n:03d}.png").write_bytes(data)
 
 
 def kill_on_the_way(context: Any, folder: Path, out: Path, chance: random.Random) -> bool:
@@ -66,8 +67,8 @@ def test_a_run_killed_twenty_times_ends_with_the_files_of_an_unbroken_run(tmp_pa
         assert process.exitcode == 0
     lines = [json.loads(line) for line in (outs["killed"] / "o.jsonl").read_text().splitlines()]
     paths = [line["path"] for line in lines]
-    assert sorted(paths) == [f"album/{n:02d}.png" for n in range(N_PHOTOS)]
-    assert sum("error" in line for line in lines) == 9
+    assert sorted(paths) == [f"album/{n:03d}.png" for n in range(N_PHOTOS)]
+    assert sum("error" in line for line in lines) == N_PHOTOS // 10
     assert sum("duplicate_of" in line for line in lines) > 5
     assert files(outs["killed"]) == files(outs["whole"])
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
