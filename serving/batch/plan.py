@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sparse_encoder.errors import SparsightError
-from vlm.captioning import Recipe
 from vlm.edits import Edit
 from vlm.pipeline import DEFAULT_PROMPT, Sampling
 
@@ -68,8 +67,13 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """As it stands in every line of a journal; equal plans give equal objects."""
         if self.is_simple:
-            edits = self.steerings[0].edits
-            return Recipe(self.fingerprint, self.prompts[0], edits, self.max_tokens).to_json()
+            # As versions before plans wrote it, so that their files go on.
+            return {
+                "fingerprint": self.fingerprint,
+                "prompt": self.prompts[0],
+                "steering": {"edits": [edit.to_json() for edit in self.steerings[0].edits]},
+                "max_tokens": self.max_tokens,
+            }
         return {
             "fingerprint": self.fingerprint,
             "prompts": list(self.prompts),

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.photo_files import find_photos
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.feature_search import FeatureFinder
 from sparse_encoder.image import open_image
 from sparse_encoder.wheel import Progress
-from vlm.captioning import find_photos
 from vlm.model_folder import read_model
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from serving.batch.fetch import open_binary
 from serving.batch.item import Item
 from serving.batch.reading import LIMITS
+from serving.photo_files import SUFFIXES
 from sparse_encoder.errors import SparsightError
-from vlm.captioning import SUFFIXES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DAMAGE = (

@@ -10,8 +10,8 @@ import fsspec
 
 from serving.batch.fetch import is_web
 from serving.batch.item import Item
+from serving.photo_files import STDIN, SUFFIXES, find_photos, why_no_photos
 from sparse_encoder.errors import SparsightError
-from vlm.captioning import STDIN, SUFFIXES, count_photos, explain_unreadable, find_photos
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Files:
     path: str
 
     def count(self) -> int:
-        return 1 if is_web(self.path) else count_photos([self.path])[0]
+        return 1 if is_web(self.path) else sum(1 for _ in find_photos([self.path]))
 
     def has_any(self) -> bool:
         found = find_photos([self.path])
@@ -34,7 +34,7 @@ class Files:
             if path == STDIN:
                 yield Item(path, data=sys.stdin.buffer.read())
             elif os.path.isdir(path):
-                yield from (Item(path, error=bad.error) for bad in explain_unreadable([path]))
+                yield Item(path, error=why_no_photos(path))
             else:
                 yield Item(path)
 

@@ -9,8 +9,8 @@ from typing import TextIO
 
 from serving.batch.fetch import is_remote
 from serving.batch.item import Item
+from serving.photo_files import STDIN
 from sparse_encoder.errors import SparsightError
-from vlm.captioning import STDIN
 
 
 def under(root: str, path: str) -> str:

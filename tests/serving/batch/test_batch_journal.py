@@ -16,8 +16,6 @@ from serving.batch.plan import Plan, Steering
 from serving.batch.result import Result
 from serving.batch.seen import Seen
 from sparse_encoder.errors import SparsightError
-from vlm.caption_log import CaptionLog
-from vlm.captioning import Captioned, Recipe
 from vlm.edits import Edit
 
 PLAN = Plan("f" * 64, ("what?",))
@@ -47,15 +45,29 @@ def test_a_line_holds_the_result_and_its_recipe(tmp_path: Path) -> None:
 
 
 def test_a_caption_log_of_earlier_versions_goes_on_as_a_journal(tmp_path: Path) -> None:
-    old = CaptionLog(tmp_path / "o.jsonl", Recipe("f" * 64, "what?"))
-    results = [Captioned("0.jpg", "c", GOOD[0].outputs["receipt"]), Captioned("x", error="why")]
-    list(old.record(results))
-    before = (tmp_path / "o.jsonl").read_bytes()
+    recipe = (
+        f'{{"fingerprint": "{"f" * 64}", "prompt": "what?", "steering": {{"edits": []}}, '
+        '"max_tokens": 64}'
+    )
+    receipt = json.dumps(GOOD[0].outputs["receipt"])
+    before = (
+        f'{{"path": "0.jpg", "caption": "c", "receipt": {receipt}, "recipe": {recipe}}}\n'
+        f'{{"path": "x", "error": "why", "recipe": {recipe}}}\n'
+    ).encode()
+    (tmp_path / "o.jsonl").write_bytes(before)
     with Journal(tmp_path / "o.jsonl", PLAN) as journal:
         assert (journal.n_done, journal.n_failed) == (1, 1)
         assert not journal.claim("0.jpg") and journal.claim("x")
         assert journal.find(f"{0:064x}") is not None
     assert (tmp_path / "o.jsonl").read_bytes() == before
+
+
+def test_each_result_is_in_the_file_before_the_next_comes(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    with Journal(path, PLAN) as journal:
+        for n, result in enumerate(GOOD, 1):
+            journal.append(result)
+            assert len(path.read_text().splitlines()) == n
 
 
 def test_what_has_a_line_is_done_and_failures_are_tried_again_unless_skipped(

@@ -1,4 +1,4 @@
-"""Finding, reading and captioning many photographs."""
+"""Photographs that are files, from their names to captions."""
 
 import io
 import os
@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlm.captioning import (
-    Recipe,
-    caption_photos,
-    count_photos,
-    explain_unreadable,
-    find_photos,
-)
+from serving.batch.plan import Plan, Steering
+from serving.batch.run import Pace, caption_all, explain_failures
+from serving.batch.sources.files import Files
+from serving.photo_files import find_photos
 from vlm.edits import Edit
 from vlm.pipeline import Answer, Request
 
-RECIPE = Recipe("f" * 64, "what?", (Edit("ablate", concept="dog"),), 9)
+EDITS = (Edit("ablate", concept="dog"),)
+PLAN = Plan("f" * 64, ("what?",), (Steering("no dog", EDITS),), 9)
+PACE = Pace(batch_size=2, workers=0)
 
 
 class Counting:
@@ -70,8 +69,9 @@ def test_a_folder_that_links_to_itself_is_searched_once(album: Path) -> None:
 
 def test_what_leads_to_no_photograph_is_counted_and_explained(tmp_path: Path) -> None:
     paths = [str(tmp_path), str(tmp_path / "none.jpg")]
-    assert count_photos(paths) == (2, 0)
-    empty, missing = explain_unreadable(paths)
+    sources = [Files(path) for path in paths]
+    assert [(source.count(), source.has_any()) for source in sources] == [(1, False)] * 2
+    empty, missing = explain_failures(sources)
     assert "no photographs in this folder" in str(empty.error)
     assert missing.error == "there is no such file"
     assert missing.to_json() == {"path": paths[1], "error": missing.error}
@@ -82,11 +82,11 @@ def test_every_photograph_gets_its_own_caption_and_bad_ones_an_error_in_their_pl
 ) -> None:
     (album / "b.jpg").write_bytes(b"no photograph")
     pipeline: Any = Counting()
-    results = list(caption_photos(pipeline, find_photos([str(album)]), RECIPE, batch_size=2))
+    results = list(caption_all([Files(str(album))], PLAN, pipeline, pace=PACE))
     assert names([result.path for result in results], album) == [
         "a/10.webp", "a/2.PNG", "a/deep/x.tiff", "b.jpg", "c.gif",
     ]  # fmt: skip
-    captions = [result.caption for result in results]
+    captions = [result.outputs.get("caption") for result in results]
     assert captions == ["caption 0", "caption 1", "caption 2", None, "caption 3"]
     assert results[3].error is not None and str(album) not in results[3].error
     assert [len(batch) for batch in pipeline.batches] == [2, 1, 1]
@@ -94,15 +94,16 @@ def test_every_photograph_gets_its_own_caption_and_bad_ones_an_error_in_their_pl
 
 def test_the_recipe_reaches_the_pipeline_and_a_receipt_is_asked_for(album: Path) -> None:
     pipeline: Any = Counting()
-    list(caption_photos(pipeline, [str(album / "b.jpg")], RECIPE))
+    list(caption_all([Files(str(album / "b.jpg"))], PLAN, pipeline, pace=PACE))
     (request,) = pipeline.batches[0]
-    assert request.edits == RECIPE.edits and request.want_receipt
+    assert request.edits == EDITS and request.want_receipt
     assert request.sampling.max_tokens == 9
     assert request.messages[-1].parts[-1].text == "what?"
 
 
 def test_photographs_are_read_only_when_their_batch_comes(album: Path) -> None:
-    results = caption_photos(Counting(), find_photos([str(album)]), RECIPE, batch_size=2)  # type: ignore[arg-type]
+    pipeline: Any = Counting()
+    results = caption_all([Files(str(album))], PLAN, pipeline, pace=PACE)
     next(results)
     for path in (album / "b.jpg", album / "c.gif"):
         path.unlink()
@@ -113,17 +114,7 @@ def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch, album: Pat
     content = io.BytesIO((album / "b.jpg").read_bytes())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
     pipeline: Any = Counting()
-    assert count_photos(["-"]) == (1, 1)
-    (result,) = caption_photos(pipeline, ["-"], RECIPE)
-    assert (result.path, result.caption) == ("-", "caption 0")
-
-
-def test_equal_recipes_give_equal_objects_and_others_do_not() -> None:
-    assert RECIPE.to_json() == Recipe("f" * 64, "what?", RECIPE.edits, 9).to_json()
-    others = [
-        Recipe("e" * 64, "what?", RECIPE.edits, 9),
-        Recipe("f" * 64, "who?", RECIPE.edits, 9),
-        Recipe("f" * 64, "what?", (), 9),
-        Recipe("f" * 64, "what?", RECIPE.edits, 8),
-    ]
-    assert all(other.to_json() != RECIPE.to_json() for other in others)
+    source = Files("-")
+    assert (source.count(), source.has_any()) == (1, True)
+    (result,) = caption_all([source], PLAN, pipeline, pace=PACE)
+    assert (result.path, result.outputs["caption"]) == ("-", "caption 0")
