@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from serving.cli.options import load_pipeline, model_option
-from serving.cli.progress import StderrProgress
+from serving.cli.progress import StderrProgress, loading
 
 if TYPE_CHECKING:
     from sparse_encoder.dataset import Sample
@@ -102,14 +102,10 @@ def _one_model(named: str | None, option: str) -> str:
 
 
 def _load_encoder(model: str) -> "Evaluated":
-    click.echo(f"loading {model} ...", err=True)
-    from sparse_encoder.evaluation.evaluated import load_evaluated
+    with loading(model) as progress:
+        from sparse_encoder.evaluation.evaluated import load_evaluated
 
-    progress = StderrProgress()
-    try:
         return load_evaluated(model, progress)
-    finally:
-        progress.close()
 
 
 def _evaluate(model: str, data: Path, templates: str) -> Any:
@@ -130,11 +126,8 @@ def _report(
     if there and not force:
         raise click.UsageError(f"{there[0]} exists; --force replaces it")
     evaluated = _load_encoder(model)
-    progress = StderrProgress()
-    try:
+    with StderrProgress() as progress:
         judge = load_embedding(embedding, progress)
-    finally:
-        progress.close()
     measures = measure_encoder(
         evaluated, data, templates=templates or tuple(TEMPLATE_SETS), embedding=judge
     )

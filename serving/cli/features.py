@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from serving.cli.features_find import FIND_COMMANDS
 from serving.cli.features_report import REPORT_COMMANDS
 from serving.cli.progress import StderrProgress
-
-if TYPE_CHECKING:
-    from sparse_encoder.evaluation.independent_embedding import IndependentEmbedding
 
 
 @click.group()
@@ -91,6 +87,7 @@ def build(
     from tqdm import tqdm
 
     from sparse_encoder.encoder import SparseEncoder
+    from sparse_encoder.evaluation.independent_embedding import load_embedding
     from sparse_encoder.features import AtlasSettings, build_features
     from vlm.feature_words import english_forms
     from vlm.model_folder import read_model
@@ -101,12 +98,9 @@ def build(
     target = out or folder.path / "features"
     candidates = _candidates(shards, words, captions, only_words)
     click.echo(f"{len(candidates)} candidates for names, {len(shards)} shards", err=True)
-    progress = StderrProgress()
-    try:
+    with StderrProgress() as progress:
         encoder = SparseEncoder.load(folder.path, progress)
-        judge = _judge(embedding, progress)
-    finally:
-        progress.close()
+        judge = load_embedding(embedding, progress)
     with tqdm(unit="item") as bar:
 
         def told(step: str, done: int, of: int) -> None:
@@ -177,12 +171,6 @@ def _candidates(
     if captions is not None:
         texts += captions.read_text(encoding="utf-8").splitlines()
     return [*labels, *mined_phrases(texts), *nouns_among(given)]
-
-
-def _judge(choice: str, progress: StderrProgress) -> "IndependentEmbedding | None":
-    from sparse_encoder.evaluation.independent_embedding import load_embedding
-
-    return load_embedding(choice, progress)
 
 
 def _known_words(folder: Path) -> frozenset[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serving.cli.options import model_option
-from serving.cli.progress import StderrProgress
+from serving.cli.progress import loading
 
 if TYPE_CHECKING:
     from serving.features.opened import OpenedFeatures
@@ -22,14 +22,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 def load_features(model: str) -> "OpenedFeatures":
     """The model's encoder and atlas; says on standard error that this takes a while."""
-    click.echo(f"loading {model} ...", err=True)
-    from serving.features.opened import open_features
+    with loading(model) as progress:
+        from serving.features.opened import open_features
 
-    progress = StderrProgress()
-    try:
         return open_features(model, progress)
-    finally:
-        progress.close()
 
 
 @click.command()

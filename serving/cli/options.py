@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serving.cli.progress import StderrProgress
+from serving.cli.progress import loading
 
 if TYPE_CHECKING:
     from vlm.pipeline import Pipeline
@@ -27,14 +27,10 @@ def model_option(command: F) -> F:
 
 def load_pipeline(model: str) -> "Pipeline":
     """The model's pipeline; says on standard error that this takes a while."""
-    click.echo(f"loading {model} ...", err=True)
-    from vlm.pipeline import Pipeline
+    with loading(model) as progress:
+        from vlm.pipeline import Pipeline
 
-    progress = StderrProgress()
-    try:
         return Pipeline.load(model, progress=progress)
-    finally:
-        progress.close()
 
 
 def read_edits(

@@ -9,12 +9,19 @@ import click
 class StderrProgress:
     """Called with what is being done and the share done, [0, 1] or None where it is not known.
 
-    A bar on a terminal; elsewhere one line for each thing, so that logs stay short.
+    A bar on a terminal; elsewhere one line for each thing, so that logs stay short. Leaving its
+    ``with`` block closes it.
     """
 
     def __init__(self) -> None:
         self._what: str | None = None
         self._bar: Any = None
+
+    def __enter__(self) -> "StderrProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, what: str, share: float | None) -> None:
         if what != self._what:
@@ -36,3 +43,9 @@ class StderrProgress:
         if self._bar is not None:
             self._bar.close()
         self._bar = self._what = None
+
+
+def loading(model: str) -> StderrProgress:
+    """Says that the model is being loaded, which takes a while, and tells of its parts."""
+    click.echo(f"loading {model} ...", err=True)
+    return StderrProgress()
