@@ -7,6 +7,7 @@ words of lists that WordNet has as nouns.
 from collections import Counter
 from collections.abc import Iterable
 
+from sparse_encoder.dataset import Sample
 from sparse_encoder.features.words import WordForms, normalise_word, tokens_of
 from vlm.label_senses import LABEL_SENSES
 from vlm.mention import is_synset_name
@@ -30,6 +31,21 @@ FUNCTION_WORDS = frozenset(
         " daytime taken"
     )
 )
+
+
+def name_candidates(
+    samples: Iterable[Sample], listed: Iterable[str], captions: Iterable[str] = ()
+) -> list[str]:
+    """Candidates in the order in which the first of equal ones stands for them.
+
+    Labels of the samples, noun phrases of their captions and of more `captions`, `listed` nouns.
+    """
+    labels: dict[str, None] = {}
+    texts: list[str] = []
+    for sample in samples:
+        labels.update(dict.fromkeys(s for s in (sample.label, sample.detail) if s))
+        texts += sample.captions
+    return [*labels, *mined_phrases([*texts, *captions]), *nouns_among(listed)]
 
 
 def mined_phrases(captions: Iterable[str], at_least: int = SAID) -> list[str]:

@@ -158,19 +158,13 @@ def _candidates(
 ) -> list[str]:
     from sparse_encoder.dataset import read_samples
     from sparse_encoder.features import read_word_list
-    from vlm.feature_words import mined_phrases, nouns_among
+    from vlm.feature_words import name_candidates
 
     given = [word for path in lists for word in read_word_list(path)]
     if only_words:
         return given
-    labels: dict[str, None] = {}
-    texts: list[str] = []
-    for sample in read_samples(shards):
-        labels.update(dict.fromkeys(s for s in (sample.label, sample.detail) if s))
-        texts += sample.captions
-    if captions is not None:
-        texts += captions.read_text(encoding="utf-8").splitlines()
-    return [*labels, *mined_phrases(texts), *nouns_among(given)]
+    more = [] if captions is None else captions.read_text(encoding="utf-8").splitlines()
+    return name_candidates(read_samples(shards), given, more)
 
 
 def _known_words(folder: Path) -> frozenset[str]:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from vlm.feature_words import base_form, english_forms, is_noun_phrase, mined_phrases, nouns_among
+from sparse_encoder.dataset import Sample
+from vlm.feature_words import (
+    base_form,
+    english_forms,
+    is_noun_phrase,
+    mined_phrases,
+    name_candidates,
+    nouns_among,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +63,12 @@ def test_a_beagle_is_a_dog_and_an_animal_and_no_entity() -> None:
 
 def test_of_a_list_the_nouns_are_candidates() -> None:
     assert nouns_among(["dog", "the", "quickly", "are"]) == ["dog"]
+
+
+def test_candidates_are_labels_then_phrases_of_all_captions_then_listed_nouns() -> None:
+    samples = [
+        Sample("a", b"", ("A red bus",) * 2, label="tiger cat", detail="cat"),
+        Sample("b", b"", ("A red bus",), label="tiger cat"),
+    ]
+    found = name_candidates(samples, ["the", "dog"], ["A red bus"] * 2)
+    assert found == ["tiger cat", "cat", "bus", "red", "red bus", "dog"]
