@@ -78,24 +78,14 @@ def cached_images(
     trunk: has `preprocess`, `forward` (to (batch, cells, width)) and `width`. name: of the trunk.
     Raises SparsightError where no shard has a readable photograph.
     """
-    home = (cache or cache_dir()) / "trunk_outputs"
-    home.mkdir(parents=True, exist_ok=True)
     samples: list[Sample] = []
     blocks, starts = [], []
     for shard in tqdm(shards, desc="trunk outputs", unit="shard", delay=1):
-        found, images = _readable(shard)
-        if not found:
-            log.warning("%s: no readable photograph, the shard is left out", shard)
-            continue
-        path = home / f"{name}-{file_sha256(shard)[:16]}.npy"
-        if not path.exists():
-            _write(path, _cells_of(images, trunk, shard.name))
-        block = np.load(path, mmap_mode="r")
-        if len(block) != len(found):
-            raise SparsightError(f"{path} does not fit {shard}; delete it and run again")
-        starts.append(len(samples))
-        samples += found
-        blocks.append(block)
+        found = cached_shard(shard, trunk, name, cache=cache)
+        if found is not None:
+            starts.append(len(samples))
+            samples += found.samples
+            blocks += found.blocks
     if not samples:
         raise SparsightError(
             f"no readable photograph in {len(shards)} shards, {shards[0] if shards else 'none'} "
@@ -105,6 +95,24 @@ def cached_images(
     return CachedImages(samples, blocks, starts)
 
 
+def cached_shard(
+    shard: Path, trunk: Any, name: str, *, cache: Path | None = None
+) -> CachedImages | None:
+    """`cached_images` of one shard; None, with a warning, where it has no readable photograph."""
+    home = _home(cache)
+    samples, images = _readable(shard)
+    if not samples:
+        log.warning("%s: no readable photograph, the shard is left out", shard)
+        return None
+    path = home / f"{name}-{file_sha256(shard)[:16]}.npy"
+    if not path.exists():
+        _write(path, _cells_of(images, trunk, shard.name))
+    block = np.load(path, mmap_mode="r")
+    if len(block) != len(samples):
+        raise SparsightError(f"{path} does not fit {shard}; delete it and run again")
+    return CachedImages(samples, [block], [0])
+
+
 def cached_texts(
     texts: Sequence[str], trunk: Any, name: str, *, fast: bool = False, cache: Path | None = None
 ) -> Tensor:
@@ -112,8 +120,7 @@ def cached_texts(
 
     fast: in bf16 where the processor is quick at it; for texts whose codes get noise anyway.
     """
-    home = (cache or cache_dir()) / "trunk_outputs"
-    home.mkdir(parents=True, exist_ok=True)
+    home = _home(cache)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
     path = home / f"{name}-{digest}.npy"
     if not path.exists():
@@ -123,6 +130,12 @@ def cached_texts(
             parts = [trunk(texts[i : i + block]).half().numpy() for i in starts]
         _write(path, np.concatenate(parts))
     return torch.from_numpy(np.load(path))
+
+
+def _home(cache: Path | None) -> Path:
+    home = (cache or cache_dir()) / "trunk_outputs"
+    home.mkdir(parents=True, exist_ok=True)
+    return home
 
 
 def _readable(shard: Path) -> tuple[list[Sample], list[bytes]]:

@@ -229,21 +229,20 @@ class _Run:
 
     def _descriptions(self, named: Sequence[Named], top_image: "np.ndarray") -> list[str]:
         wanted = set(top_image[top_image >= 0].ravel().tolist())
+        known = {self.forms.lemma(word) for word in self.words}
+        # Without broader words: a description says what was said.
+        literal = WordForms(self.forms.base)
         said: dict[int, set[str]] = {}
         number = 0
         for shard in self.store:
             for texts in shard.texts:
                 if number in wanted:
-                    said[number] = WordForms(self.forms.base).said_in(texts) & self._known
+                    said[number] = literal.said_in(texts) & known
                 number += 1
         return [
             describe(name.words, [said[i] for i in row.tolist() if i >= 0])
             for name, row in zip(named, top_image, strict=True)
         ]
-
-    @property
-    def _known(self) -> set[str]:
-        return {self.forms.lemma(word) for word in self.words}
 
     def _near_by_head(self, live: np.ndarray) -> list[list[int]]:
         self.told("neighbours", 0, 1)

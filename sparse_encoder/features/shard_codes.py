@@ -5,7 +5,6 @@ grow with the images.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,10 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.contrastive import unit
 from sparse_encoder.dataset import Sample
 from sparse_encoder.encoder import SparseEncoder
-from sparse_encoder.errors import SparsightError
 from sparse_encoder.evaluation.independent_embedding import IndependentEmbedding
 from sparse_encoder.features.state import Arrays, BuildState
-from sparse_encoder.trunk_cache import CachedImages, cached_images
+from sparse_encoder.trunk_cache import CachedImages, cached_images, cached_shard
 
-log = logging.getLogger(__name__)
 BATCH = 256
 
 
@@ -98,7 +95,7 @@ class ShardStore:
     def cells(self, i: int) -> CachedImages | None:
         """The shard's trunk cells; None for a shard without a readable photograph."""
         encoder = self.encoder
-        return _cached(self.shards[i], encoder.image_trunk, encoder.config.image_trunk)
+        return cached_shard(self.shards[i], encoder.image_trunk, encoder.config.image_trunk)
 
     @torch.no_grad()
     def _make(self, i: int) -> Arrays:
@@ -145,13 +142,3 @@ def _arrays(
         "keys": np.array([s.key for s in samples], dtype=np.str_),
         "texts": np.array(["\n".join(texts_of(s)) for s in samples], dtype=np.str_),
     }
-
-
-def _cached(shard: Path, trunk: object, name: str) -> CachedImages | None:
-    try:
-        return cached_images([shard], trunk, name)
-    except SparsightError as error:
-        if error.param != "data":
-            raise
-        log.warning("%s holds no readable photograph and is left out", shard)
-        return None
