@@ -7,7 +7,6 @@ another thing. Two files: ``features.parquet`` and ``vocabulary.txt.gz``.
 
 import gzip
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.whole_file import replace_file, write_whole
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -121,7 +121,7 @@ class FeatureAtlas:
         folder.mkdir(parents=True, exist_ok=True)
         words = "".join(f"{word}\n" for word in sorted(self.vocabulary)).encode()
         # mtime=0: the same atlas gives the same bytes, so that its hash can be pinned.
-        _replace(folder / VOCABULARY_FILE, gzip.compress(words, mtime=0))
+        write_whole(folder / VOCABULARY_FILE, gzip.compress(words, mtime=0))
         columns = {
             "feature": pa.array(np.arange(self.n_features, dtype=np.int32)),
             "name": pa.array(self.names, pa.string()),
@@ -136,9 +136,9 @@ class FeatureAtlas:
                 "vocabulary_sha256": hashlib.sha256(words).hexdigest(),
             }
         )
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        _replace(folder / TABLE_FILE, sink.getvalue().to_pybytes())
+        replace_file(
+            folder / TABLE_FILE, lambda aside: pq.write_table(table, aside, compression="zstd")
+        )
 
     @classmethod
     def load(cls, folder: Path | str, *, fingerprint: str | None = None) -> "FeatureAtlas":
@@ -192,10 +192,3 @@ def _more(table: pa.Table, key: str, kind: pa.DataType) -> Any:
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):
         return np.asarray(table[key].to_numpy(), dtype=kind.to_pandas_dtype())
     return table[key].to_pylist()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes aside, then renames, so that a stopped build leaves no half file under the name."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    aside.replace(path)

@@ -5,9 +5,7 @@ first shard that has none. Files are memory-mapped: only the rows of a batch are
 """
 
 import hashlib
-import io
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from sparse_encoder.image import ImageError, decode_image
 from sparse_encoder.parts import cache_dir
 from sparse_encoder.precision import bf16_is_fast
 from sparse_encoder.wheel import file_sha256
+from sparse_encoder.whole_file import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +164,9 @@ def _row(block: NDArray[np.float16], i: int) -> Tensor:
 
 def _write(path: Path, array: NDArray[np.float16]) -> None:
     """Whole or not at all: a half-written cache would train on garbage."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(buffer.getbuffer())
-    os.replace(part, path)
+
+    def write(aside: Path) -> None:
+        with aside.open("wb") as file:  # by name numpy would add its own ending
+            np.save(file, array)
+
+    replace_file(path, write)

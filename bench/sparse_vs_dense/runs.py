@@ -1,7 +1,6 @@
 """Running one case with one seed: train, measure, keep the figures."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from sparse_encoder.encoder_run import EncoderRun
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.head_inputs import HeadInputs
 from sparse_encoder.train import HeadTrainer, fit
+from sparse_encoder.whole_file import write_whole
 
 HEADS = "heads.safetensors"
 
@@ -70,9 +70,8 @@ class Bench:
         else:
             measures = self._run_splice(seed)
         report = {"made_with": self._made_with(case, seed), "measures": measures}
-        part = folder / "report.part"
-        part.write_text(json.dumps(report, indent=1) + "\n")
-        os.replace(part, folder / "report.json")
+        text = json.dumps(report, indent=1) + "\n"
+        write_whole(folder / "report.json", text.encode())
         return measures
 
     def _folder(self, case: Case, seed: int) -> Path:

@@ -4,7 +4,6 @@ Every plot has the table it was drawn from beside it or below it.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +12,7 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.evaluation.measures import EncoderMeasures
 from sparse_encoder.evaluation.modality import MULTIMODAL
 from sparse_encoder.evaluation.svg_plots import Bar, bar_chart, heat_map, histogram_chart
+from sparse_encoder.whole_file import write_whole
 
 JSON_FILE, PAGE_FILE = "report.json", "report.html"
 
@@ -55,9 +55,7 @@ def write_report(measures: EncoderMeasures, folder: Path, name: str) -> tuple[Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
+            write_whole(path, text.encode())
     except OSError as error:
         raise SparsightError(
             f"cannot write the report to {folder}: {error}", param="out"

@@ -20,7 +20,6 @@ Fields that have no meaning for images are there and empty.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.feature_report.pictures import LEVELS, TopPictures
 from sparse_encoder.feature_report.quantiles import histogram, quantiles
 from sparse_encoder.feature_search.card import FeatureCard, feature_card
+from sparse_encoder.whole_file import write_whole
 
 BATCH = 256  # features a file
 N_BINS = 50  # as SAEDashboard's histograms have by default
@@ -73,10 +73,8 @@ def export_neuronpedia(
         for old in there:
             old.unlink()
         for n, batch in enumerate(_batches(atlas, model, pictures, neighbours), start=1):
-            path = folder / f"batch-{n - 1}.json"
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            aside.write_text(json.dumps(batch, allow_nan=False), encoding="utf-8")
-            aside.replace(path)
+            content = json.dumps(batch, allow_nan=False)
+            write_whole(folder / f"batch-{n - 1}.json", content.encode())
     except OSError as error:
         raise SparsightError(f"cannot write to {folder}: {error}", param="out") from error
     return n

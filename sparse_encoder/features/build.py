@@ -36,6 +36,7 @@ from sparse_encoder.features.trust import VERDICTS, trust_names
 from sparse_encoder.features.words import WordForms, clean_words, images_with
 from sparse_encoder.trunk_cache import cached_texts
 from sparse_encoder.wheel import file_sha256
+from sparse_encoder.whole_file import replace_file
 
 Told = Callable[[str, int, int], None]  # step, done, of
 
@@ -98,7 +99,7 @@ def build_features(
     run = _Run(encoder, store, test_store, state, candidates, forms, settings, told)
     atlas, pictures = run.measure(fingerprint, vocabulary)
     # The table of names last: where it is, all is there.
-    _write_table(pictures, out / TOP_FILE)
+    replace_file(out / TOP_FILE, lambda aside: pq.write_table(pictures, aside, compression="zstd"))
     atlas.save(out)
     state.remove()
     told("done", 1, 1)
@@ -308,9 +309,3 @@ def _digest(
 
 def _lists(index: "np.ndarray", kept: "np.ndarray") -> list[list[int]]:
     return [row[here].tolist() for row, here in zip(index, kept, strict=True)]
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    pq.write_table(table, aside, compression="zstd")
-    aside.replace(path)

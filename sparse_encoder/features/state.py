@@ -1,7 +1,6 @@
 """What a build has done so far, on disk: files that appear whole or not at all."""
 
 import io
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.whole_file import write_whole
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -40,9 +40,7 @@ class BuildState:
     def put(self, name: str, arrays: Arrays) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
-        aside = self.folder / f".{name}.{os.getpid()}"
-        aside.write_bytes(buffer.getbuffer())
-        aside.replace(self.folder / f"{name}.npz")
+        write_whole(self.folder / f"{name}.npz", buffer.getbuffer())
 
     def once(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """What is under the name, made where it is not."""

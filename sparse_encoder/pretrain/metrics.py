@@ -1,12 +1,12 @@
 """``metrics.jsonl`` of a run: what the tracker gets too, one line an entry, each step's once."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.whole_file import write_whole
 
 FILE = "metrics.jsonl"
 
@@ -41,9 +41,8 @@ class MetricsFile:
         if not self.path.exists():
             return
         kept = [line for line in _lines(self.path) if step and line["step"] <= step]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(part, self.path)
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_whole(self.path, text.encode())
 
 
 def read_metrics(out: Path, kind: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.config import PretrainRun
 from sparse_encoder.pretrain.sharding import Shards
+from sparse_encoder.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 _STATE, _SHARDS = "run.json", "shards"
@@ -72,12 +73,10 @@ class PretrainState:
         self.accelerator.wait_for_everyone()
 
     def _write_losses(self) -> None:
-        path, part = self.out / "losses.json", self.out / "losses.part"
+        path = self.out / "losses.json"
         try:
-            part.write_text(json.dumps(self.losses))
-            os.replace(part, path)
+            write_whole(path, json.dumps(self.losses).encode())
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise SparsightError(
                 f"cannot write {path} ({error}); the checkpoint of step {self.step} is whole: free "
                 "some space, and run the same command again"

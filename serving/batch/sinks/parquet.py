@@ -16,8 +16,9 @@ from serving.batch.answers import dense_embedding
 from serving.batch.journal import Journal
 from serving.batch.plan import Plan
 from serving.batch.result import Result
-from serving.batch.sinks.atomic import full_disk_stops, replace_file
+from serving.batch.sinks.full_disk import MARK, full_disk_stops
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.whole_file import replace_file
 
 ROWS = 1000  # a part
 PART = re.compile(r"part-(\d{5,})\.parquet")
@@ -103,7 +104,7 @@ class ParquetParts:
         table = pyarrow.Table.from_pylist(self._waiting, schema=self._schema)
         path = self._folder / f"part-{self._n_parts:05d}.parquet"
         with full_disk_stops(str(path)):
-            replace_file(path, lambda aside: pyarrow.parquet.write_table(table, aside))
+            replace_file(path, lambda aside: pyarrow.parquet.write_table(table, aside), mark=MARK)
 
     def _row(self, result: Result) -> dict[str, Any]:
         row: dict[str, Any] = {

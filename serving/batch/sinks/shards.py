@@ -15,7 +15,7 @@ from PIL import Image
 
 from serving.batch.journal import Journal
 from serving.batch.result import Result
-from serving.batch.sinks.atomic import full_disk_stops
+from serving.batch.sinks.full_disk import full_disk_stops
 from serving.batch.sinks.sidecar import as_text
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import FORMATS

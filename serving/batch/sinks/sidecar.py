@@ -10,7 +10,8 @@ from xml.sax.saxutils import escape
 from serving.batch.fetch import is_remote
 from serving.batch.journal import FULL, Journal
 from serving.batch.result import Result
-from serving.batch.sinks.atomic import full_disk_stops, replace_file
+from serving.batch.sinks.full_disk import MARK, full_disk_stops
+from sparse_encoder.whole_file import write_whole
 
 Kind = Literal["txt", "xmp"]
 
@@ -81,7 +82,7 @@ class Sidecars:
                         return None
                     if not self._overwrite:
                         return f"{path} holds something else; --force would replace it"
-                replace_file(path, lambda aside: aside.write_bytes(content))
+                write_whole(path, content, mark=MARK)
             except OSError as error:
                 if error.errno in FULL:
                     raise

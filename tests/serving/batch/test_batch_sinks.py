@@ -18,11 +18,11 @@ from serving.batch.journal import Journal
 from serving.batch.plan import PLAIN, Plan, Steering
 from serving.batch.result import Result
 from serving.batch.run import caption_all
-from serving.batch.sinks import atomic
 from serving.batch.sinks.parquet import ParquetParts
 from serving.batch.sinks.shards import WebdatasetShards
 from serving.batch.sinks.sidecar import Sidecars, as_text, as_xmp
 from serving.batch.sources import open_sources
+from sparse_encoder import whole_file
 from sparse_encoder.errors import SparsightError
 from vlm.edits import Edit
 
@@ -239,7 +239,7 @@ def test_a_sidecar_that_cannot_be_written_is_the_failure_of_its_photograph(
     def read_only(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(atomic.os, "replace", read_only)
+    monkeypatch.setattr(whole_file.os, "replace", read_only)
     assert "Read-only file system" in str(Sidecars("txt").before(done(0, "album/0.png"), None))
     assert sorted(path.name for path in album.iterdir()) == ["0.png", "1.png", "2.png"]
 
@@ -250,7 +250,7 @@ def test_a_full_disk_stops_the_run_and_leaves_no_half_file(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "replace", full)
+    monkeypatch.setattr(whole_file.os, "replace", full)
     with pytest.raises(SparsightError, match="make room"):
         Sidecars("txt").before(done(0, "album/0.png"), None)
     with Journal(tmp_path / "o.jsonl", PLAN) as journal:

@@ -1,23 +1,14 @@
-"""A file that is there whole or not at all."""
+"""What a sink says when the disk is full."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from serving.batch.journal import FULL
 from sparse_encoder.errors import SparsightError
 
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside `path` and renames. Raises OSError; nothing is left beside it then."""
-    # Always the same name, so that what a killed run left is written over by the next.
-    aside = path.with_name(f".{path.name}.sparsight-part")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+# Of files on their way. A fixed one: the journal lets one run at a time write, and the next writes
+# over what a killed one left.
+MARK = "sparsight-part"
 
 
 @contextmanager
