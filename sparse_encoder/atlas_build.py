@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
 from sparse_encoder.codes import Codes
+from sparse_encoder.evaluation.modality import modality_scores
 
 WORD_BLOCK = 256  # words a block; two templates each, 512 short texts a pass
 N_NAMES = 5  # the name and four runners-up
@@ -104,8 +105,7 @@ def build_atlas(
     if n_texts == 0:
         text_total, n_texts = _sum_activation(encoder, words)
     text_mean = text_total / n_texts
-    image_mean = stats.total / stats.n_images
-    both = image_mean + text_mean
+    modality = modality_scores(stats.total / stats.n_images, text_mean)
     named = [
         [words[i] for i, score in zip(row, scores, strict=True) if score > 0]
         for row, scores in zip(word_index.tolist(), word_score.tolist(), strict=True)
@@ -121,7 +121,7 @@ def build_atlas(
         p90=stats.percentile(0.90).numpy(),
         p99=stats.percentile(0.99).numpy(),
         max=stats.max.numpy(),
-        modality=torch.where(both > 0, image_mean / both, 0.5).float().numpy(),
+        modality=modality.nan_to_num(0.5).float().numpy(),
         vocabulary=frozenset(known - {""}),
     )
 

@@ -22,6 +22,7 @@ from sparse_encoder.atlas import TABLE_FILE, FeatureAtlas, concept_codes
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.evaluation.independent_embedding import IndependentEmbedding
+from sparse_encoder.evaluation.modality import modality_scores
 from sparse_encoder.feature_search.neighbours import nearest_of_all, row_norms
 from sparse_encoder.features.coactivation import ROW_BLOCK, nearest_by_activation
 from sparse_encoder.features.columns import ImageColumns, read_columns
@@ -224,9 +225,8 @@ class _Run:
         total = torch.zeros(self.encoder.config.features, dtype=torch.float64)
         for start in range(0, len(texts), 1024):
             total += self._encode(texts[start : start + 1024]).double().sum(0)
-        image, text = torch.from_numpy(seen["image_mean"]), total / len(texts)
-        both = image + text
-        return np.asarray(torch.where(both > 0, image / both, 0.5).float().numpy())
+        score = modality_scores(torch.from_numpy(seen["image_mean"]), total / len(texts))
+        return np.asarray(score.nan_to_num(0.5).float().numpy())
 
     def _descriptions(self, named: Sequence[Named], top_image: "np.ndarray") -> list[str]:
         wanted = set(top_image[top_image >= 0].ravel().tolist())

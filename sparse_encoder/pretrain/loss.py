@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
-from sparse_encoder.contrastive import similarity_scale, unit
+from sparse_encoder.contrastive import l1_norm, similarity_scale, unit
 from sparse_encoder.pretrain.chunked_loss import (
     CodeCounts,
     ContrastiveResult,
@@ -53,8 +53,7 @@ class SparseContrast(nn.Module):
         logits = scale * unit(image_code) @ unit(text_code).T
         loss = _infonce(logits) if offset is None else _siglip(logits + offset)
         if self.config.l1:
-            length = image_code.abs().sum(1).mean() + text_code.abs().sum(1).mean()
-            loss = loss + self.config.l1 * length / 2
+            loss = loss + self.config.l1 * (l1_norm(image_code) + l1_norm(text_code)) / 2
         return ContrastiveResult(loss, _counts(image_code), _counts(text_code))
 
 
