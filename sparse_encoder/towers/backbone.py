@@ -52,6 +52,27 @@ def random_weights(shape: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
+def build_backbone(
+    name: str,
+    tower: str,
+    *,
+    saved: dict[str, Any] | None,
+    family: PretrainedConfig | None,
+    with_weights: bool,
+) -> PreTrainedModel:
+    """The backbone of a tower, from the first of these that there is.
+
+    saved: what `shape_to_json` gave of a saved model, whose weights are loaded later. family: the
+    shape that the tower's config spells out. Else the backbone `name`, with its weights or in its
+    shape only. Raises BackboneError where a named one cannot be had.
+    """
+    if saved is not None:
+        return random_weights(shape_from_json(saved))
+    if family is not None:
+        return random_weights(family)
+    return pretrained(name, tower) if with_weights else random_weights(shape_of(name, tower))
+
+
 def shape_to_json(shape: PretrainedConfig) -> dict[str, Any]:
     """All that tells the shape; not where it came from, which may be a path of this machine."""
     return {key: value for key, value in shape.to_dict().items() if key not in _NO_SHAPE}

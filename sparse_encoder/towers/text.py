@@ -15,14 +15,7 @@ from transformers import AutoConfig, CLIPTextModel, PretrainedConfig
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.mini_parts import TEXT_TRUNK_PART
 from sparse_encoder.parts import ensure_part
-from sparse_encoder.towers.backbone import (
-    check_reads,
-    pretrained,
-    random_weights,
-    shape_from_json,
-    shape_of,
-    shape_to_json,
-)
+from sparse_encoder.towers.backbone import build_backbone, check_reads, shape_to_json
 from sparse_encoder.towers.config import MINI_TEXT_TRUNK, TEXT_FAMILIES, TextTowerConfig
 from sparse_encoder.towers.tokenizer import load_tokenizer
 
@@ -132,13 +125,10 @@ def build_text_trunk(
         name = str(ensure_part(TEXT_TRUNK_PART))
     if tokenizer is None:
         tokenizer = load_tokenizer(config.tokenizer or name)
-    if shape is not None:
-        return TextTrunk(config, random_weights(shape_from_json(shape)), tokenizer)
-    if config.backbone in TEXT_FAMILIES:
-        return TextTrunk(config, random_weights(_clip_shape(config, tokenizer)), tokenizer)
-    if config.pretrained:
-        return TextTrunk(config, pretrained(name, "text"), tokenizer)
-    return TextTrunk(config, random_weights(shape_of(name, "text")), tokenizer)
+    is_family = shape is None and config.backbone in TEXT_FAMILIES
+    family = _clip_shape(config, tokenizer) if is_family else None
+    model = build_backbone(name, "text", saved=shape, family=family, with_weights=config.pretrained)
+    return TextTrunk(config, model, tokenizer)
 
 
 def _clip_shape(config: TextTowerConfig, tokenizer: Any) -> PretrainedConfig:

@@ -19,14 +19,7 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.image_trunk import EfficientNetLite
 from sparse_encoder.mini_parts import IMAGE_TRUNK_PART
 from sparse_encoder.parts import ensure_part
-from sparse_encoder.towers.backbone import (
-    check_reads,
-    pretrained,
-    random_weights,
-    shape_from_json,
-    shape_of,
-    shape_to_json,
-)
+from sparse_encoder.towers.backbone import build_backbone, check_reads, shape_to_json
 from sparse_encoder.towers.config import IMAGE_FAMILIES, MINI_IMAGE_TRUNK, ImageTowerConfig
 
 _MODEL_TYPES = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
@@ -177,14 +170,14 @@ def build_image_trunk(
         mini = EfficientNetLite()
         mini._fuse()  # as `load` leaves it, so that the saved weights fit
         return MiniImageTrunk(config, mini)
-    if shape is not None:
-        model = random_weights(shape_from_json(shape))
-    elif config.backbone in IMAGE_FAMILIES:
-        model = random_weights(_family_shape(config))
-    elif config.pretrained:
-        model = pretrained(config.backbone, "image")
-    else:
-        model = random_weights(shape_of(config.backbone, "image"))
+    is_family = shape is None and config.backbone in IMAGE_FAMILIES
+    model = build_backbone(
+        config.backbone,
+        "image",
+        saved=shape,
+        family=_family_shape(config) if is_family else None,
+        with_weights=config.pretrained,
+    )
     return ImageTrunk(with_pixels(config, model.config, config.backbone), model)
 
 
