@@ -60,7 +60,7 @@ def _batch(seed: int, n: int = 3, negatives: int = 2) -> tuple[Tensor, ...]:
     return patches, tokens, mask, others, other_mask
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_local_loss_is_the_papers_word_for_word(seed: int) -> None:
     patches, tokens, mask, others, other_mask = (t.double() for t in _batch(seed))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
@@ -282,7 +282,6 @@ SEEDS = [
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow may warn of what it then reads or refuses
-@settings(deadline=None)  # a machine under load is no failure
 @given(
     seed=st.sampled_from(SEEDS),
     edits=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=8),

@@ -33,7 +33,7 @@ def test_a_code_is_never_negative(kind: str) -> None:
     assert (sae(x) > 0).any()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_topk_keeps_the_k_largest_positive_entries_of_each_row(seed: int) -> None:
     sae, x = small("topk", seed)
@@ -42,7 +42,7 @@ def test_topk_keeps_the_k_largest_positive_entries_of_each_row(seed: int) -> Non
         assert sorted((v for v in row if v > 0), reverse=True) == largest
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_the_batch_rule_keeps_k_a_row_on_average_while_it_trains(seed: int) -> None:
     sae, x = small("matryoshka_batch_topk", seed)
@@ -59,7 +59,7 @@ def test_after_training_a_row_of_the_batch_rule_does_not_depend_on_its_batch() -
     assert 0 < int((code > 0).sum()) < x.shape[0] * 24
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_the_nested_loss_is_the_sum_over_prefixes_written_out(seed: int) -> None:
     sae, x = small("matryoshka_batch_topk", seed)
@@ -117,7 +117,7 @@ def test_dropping_the_radial_gradient_leaves_a_tangent_and_the_directions_unit()
     torch.testing.assert_close(sae.decoder.norm(dim=1), torch.ones(24))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds, factor=st.floats(0.01, 100))
 def test_codes_do_not_depend_on_the_length_of_the_dense_codes(seed: int, factor: float) -> None:
     sae, x = small("relu_l1", seed)

@@ -31,7 +31,7 @@ def by_coordinates(words: Tensor, x: Tensor, l1: float) -> Tensor:
     return w
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, l1=st.floats(0.05, 0.9))
 def test_the_solution_satisfies_the_optimality_conditions(seed: int, l1: float) -> None:
     words, x = problem(seed)
@@ -58,7 +58,7 @@ def test_orthogonal_words_get_what_exceeds_the_penalty() -> None:
     torch.testing.assert_close(w, torch.tensor([[0.7, 0.0, 0.0, 0.3]]), atol=2e-3, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds)
 def test_rows_do_not_depend_on_the_block_that_they_come_in(seed: int) -> None:
     words, x = problem(seed, width=12)

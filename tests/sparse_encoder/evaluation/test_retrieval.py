@@ -4,7 +4,7 @@ from math import comb
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.retrieval import RetrievalHitRate
@@ -65,7 +65,6 @@ def test_recall_in_blocks_equals_a_double_loop(
     )
 
 
-@settings(deadline=None)  # torchmetrics is slow, the more so on a machine under load
 @given(seed=seeds, n=st.integers(2, 6), k=st.integers(1, 5), block=st.integers(1, 12))
 def test_recall_equals_the_hit_rate_of_torchmetrics(seed: int, n: int, k: int, block: int) -> None:
     random = torch.Generator().manual_seed(seed)

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -52,7 +52,6 @@ def test_top_k_in_batches_equals_a_double_loop(
     assert hits.chance(k) == min(1, k / n_classes)
 
 
-@settings(deadline=None)  # torchmetrics is slow, the more so on a machine under load
 @given(seed=seeds, n=st.integers(1, 12), n_classes=st.integers(2, 8), k=st.integers(1, 2))
 def test_top_k_equals_that_of_torchmetrics(seed: int, n: int, n_classes: int, k: int) -> None:
     random = torch.Generator().manual_seed(seed)

@@ -26,7 +26,7 @@ def gathered(codes: list[Codes]) -> TopPictures:
     return pictures
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(n=st.integers(0, 9), seed=st.integers(0, 2**31 - 1))
 def test_the_running_best_are_those_of_all_pictures_at_once(n: int, seed: int) -> None:
     codes = some_codes(n, seed)

@@ -140,7 +140,7 @@ def test_tiles_of_several_strips_change_nothing(blocking: Blocking | None) -> No
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 12),
     widths=st.tuples(st.integers(1, 6), st.integers(1, 6)),

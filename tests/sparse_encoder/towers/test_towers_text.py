@@ -69,7 +69,7 @@ def test_any_text_backbone_gives_pooled_vectors_and_trains_every_parameter(
     assert not without  # DDP refuses such parameters
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 999))
 def test_pooling_equals_a_loop_over_real_tokens(lengths: list[int], seed: int) -> None:
     from sparse_encoder.towers.text import _last, _mean
