@@ -1,7 +1,7 @@
 """The loss of a pretraining step, as a module of its own, so that DDP and FSDP see its parameters.
 
-ReLU and dense codes go through the losses that never hold the codes. The top-k rules and the L1 penalty
-need whole rows, so for them (they are baselines, of moderate width) the codes are held.
+ReLU and dense codes go through the losses that never hold the codes. The top-k rules need whole rows,
+so for them (they are baselines, of moderate width) the codes are held.
 """
 
 import torch
@@ -11,12 +11,14 @@ from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 from sparse_encoder.contrastive import l1_norm, similarity_scale, unit
+from sparse_encoder.pretrain.chunked_l1 import chunked_l1_norm
 from sparse_encoder.pretrain.chunked_loss import (
     CodeCounts,
     ContrastiveResult,
     chunked_infonce,
     chunked_siglip,
 )
+from sparse_encoder.pretrain.rank_gather import Ranks
 from sparse_encoder.towers.model import SparseClip
 
 
@@ -38,11 +40,18 @@ class SparseContrast(nn.Module):
         """
         scale = similarity_scale(self.log_scale, self.config.cap).squeeze()
         offset = None if self.logit_bias is None else self.logit_bias.squeeze()
-        if self.config.activation not in ("relu", "identity") or self.config.l1:
+        if self.config.activation not in ("relu", "identity"):
             return self._held(image, text, scale, offset)
+        heads = self.image_head, self.text_head
         if offset is None:
-            return chunked_infonce(image, text, self.image_head, self.text_head, scale)
-        return chunked_siglip(image, text, self.image_head, self.text_head, scale, offset)
+            found = chunked_infonce(image, text, *heads, scale)
+        else:
+            found = chunked_siglip(image, text, *heads, scale, offset)
+        if not self.config.l1:
+            return found
+        norms = (chunked_l1_norm(x, head) for x, head in zip((image, text), heads, strict=True))
+        penalty = self.config.l1 * _mean_of_ranks(sum(norms, scale.new_zeros(())) / 2)
+        return found._replace(loss=found.loss + penalty)
 
     def _held(
         self, image: Tensor, text: Tensor, scale: Tensor, offset: Tensor | None
@@ -53,7 +62,8 @@ class SparseContrast(nn.Module):
         logits = scale * unit(image_code) @ unit(text_code).T
         loss = _infonce(logits) if offset is None else _siglip(logits + offset)
         if self.config.l1:
-            loss = loss + self.config.l1 * (l1_norm(image_code) + l1_norm(text_code)) / 2
+            norms = l1_norm(unit(image_code)) + l1_norm(unit(text_code))
+            loss = loss + self.config.l1 * norms / 2
         return ContrastiveResult(loss, _counts(image_code), _counts(text_code))
 
 
@@ -61,6 +71,12 @@ def _of_all_ranks(x: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()):
         return x
     return torch.cat(all_gather(x))
+
+
+def _mean_of_ranks(own: Tensor) -> Tensor:
+    """The value is the mean over ranks; the gradient stays each rank's own, as DDP takes its mean."""
+    ranks = Ranks()
+    return own + ranks.sum(own.detach().clone()) / ranks.n - own.detach()
 
 
 def _infonce(logits: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class SparseClipConfig:
     activation: str = "relu"  # or topk, batch_topk, identity
     k: int = 0  # features that topk and batch_topk keep a row
     bias: float = 0.0  # initial bias of every feature
-    l1: float = 0.0  # weight of the mean l1 norm of raw codes in the loss
+    l1: float = 0.0  # weight of the unit codes' l1 norm in the loss
     loss: str = "infonce"  # or siglip
     cap: float = 100.0  # of the logit scale; a lower cap gives sparser codes
 

@@ -38,9 +38,9 @@ BASE = {
 CASES: dict[str, dict[str, Any]] = {
     "micro-batches": {},
     "one micro-batch": {"micro_batch": 16},
-    "siglip": {"model.loss": "siglip"},
+    "siglip": {"model.loss": "siglip", "model.l1": 0.01},
     "local negatives": {"local_weight": 0.2, "micro_batch": 16},
-    "codes held": {"model.activation": "batch_topk", "model.k": 8, "model.l1": 0.01},
+    "codes held": {"model.activation": "batch_topk", "model.k": 8, "model.l1": 1.0},
     "frozen trunk": {"model.image.frozen": True, "model.text.projection": 16},
     "bf16": {"precision": "bf16"},
 }
