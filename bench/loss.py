@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.open_clip_code import open_clip_module
+from bench.process_memory import ProcessMemory
 from sparse_encoder.contrastive import similarity_scale, unit
 from sparse_encoder.head import SparseHead
 from sparse_encoder.pretrain.chunked_loss import chunked_infonce
@@ -135,7 +136,7 @@ def measure(case: Case) -> Measured:
     small.run()  # loads kernels and starts threads, whose memory is no part of the loss
     step = Step(case)
     gradients = sum(leaf.numel() * leaf.element_size() for leaf in step.leaves)
-    memory = _CudaMemory() if case.device == "cuda" else _ProcessMemory()
+    memory = _CudaMemory() if case.device == "cuda" else ProcessMemory()
     seconds = []
     for _ in range(1 + case.repeats):  # the first one warms up
         start = time.perf_counter()
@@ -143,24 +144,6 @@ def measure(case: Case) -> Measured:
         memory.wait()
         seconds.append(time.perf_counter() - start)
     return Measured(min(seconds[1:]), memory.peak(), gradients, loss)
-
-
-class _ProcessMemory:
-    """Resident memory above that at the start, as Linux counts it."""
-
-    def __init__(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-        self.start = self._kib("VmRSS")
-
-    def wait(self) -> None:
-        pass
-
-    def peak(self) -> int:
-        return 1024 * (self._kib("VmHWM") - self.start)
-
-    def _kib(self, name: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
 class _CudaMemory:

@@ -1,10 +1,13 @@
 """The running top-k against one sort over all columns."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparse_encoder.features import running_topk
 from sparse_encoder.features.running_topk import RunningTopK
 
 
@@ -25,17 +28,19 @@ def plain(value: torch.Tensor, k: int) -> tuple[list[list[float]], list[list[int
     columns=st.integers(1, 60),
     block=st.integers(1, 60),
     levels=st.integers(1, 6),
+    entries=st.integers(1, 200),
 )
 def test_it_keeps_what_a_sort_over_all_columns_keeps_however_they_are_cut(
-    seed: int, k: int, columns: int, block: int, levels: int
+    seed: int, k: int, columns: int, block: int, levels: int, entries: int
 ) -> None:
     random = torch.Generator().manual_seed(seed)
     value = torch.randint(levels, (3, columns), generator=random).float()  # many ties
     value[torch.rand(value.shape, generator=random) < 0.2] = -torch.inf
     top = RunningTopK(3, k)
-    for start in range(0, columns, block):
-        part = value[:, start : start + block]
-        top.add(part, torch.arange(start, start + part.shape[1]))
+    with patch.object(running_topk, "MOST_ENTRIES", entries):  # rows in parts of one, two or all
+        for start in range(0, columns, block):
+            part = value[:, start : start + block]
+            top.add(part, torch.arange(start, start + part.shape[1]))
     assert (top.value.tolist(), top.index.tolist()) == plain(value, k)
 
 
