@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,26 @@ def find_shards(data: Path, *patterns: str) -> list[Path]:
             )
         found += shards
     return found
+
+
+def refuse_no_archive(shard: Path, param: str) -> None:
+    """Raises SparsightError for a file that is not even the beginning of a tar file.
+
+    `read_samples` would log it and go on, as it should with one of a thousand shards in a long
+    training; who names a few files wants to know.
+    """
+    try:
+        is_archive = tarfile.is_tarfile(shard)
+    except OSError as error:
+        raise SparsightError(
+            f"cannot read {shard}: {error}; expected a webdataset tar file", param=param
+        ) from error
+    if not is_archive:
+        raise SparsightError(
+            f"{shard} is no tar file; expected a webdataset shard, KEY.jpg beside KEY.json in a tar",
+            param=param,
+            code="bad_shard",
+        )
 
 
 def read_samples(shards: Sequence[Path]) -> Iterator[Sample]:

@@ -142,6 +142,8 @@ for command in (*FIND_COMMANDS, *REPORT_COMMANDS):
 def _shards(patterns: Sequence[str], option: str) -> list[Path]:
     from glob import glob
 
+    from sparse_encoder.dataset import refuse_no_archive
+
     found: list[Path] = []
     for pattern in patterns:
         shards = sorted(Path(path) for path in glob(pattern))
@@ -149,6 +151,8 @@ def _shards(patterns: Sequence[str], option: str) -> list[Path]:
             raise click.BadParameter(
                 f"no file matches {pattern!r}; expected webdataset tar files", param_hint=option
             )
+        for shard in shards:
+            refuse_no_archive(shard, param=option)
         found += shards
     return list(dict.fromkeys(found))
 
@@ -157,13 +161,13 @@ def _candidates(
     shards: Sequence[Path], lists: Sequence[Path], captions: Path | None, only_words: bool
 ) -> list[str]:
     from sparse_encoder.dataset import read_samples
-    from sparse_encoder.features import read_word_list
+    from sparse_encoder.features import read_text_lines, read_word_list
     from vlm.feature_words import name_candidates
 
     given = [word for path in lists for word in read_word_list(path)]
     if only_words:
         return given
-    more = [] if captions is None else captions.read_text(encoding="utf-8").splitlines()
+    more = [] if captions is None else read_text_lines(captions, "the captions", "captions")
     return name_candidates(read_samples(shards), given, more)
 
 

@@ -7,6 +7,7 @@ when the atlas is written; what needs a stopped step again is made again, to the
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from sparse_encoder.atlas import TABLE_FILE, FeatureAtlas, concept_codes
+from sparse_encoder.atlas import TABLE_FILE, VOCABULARY_FILE, FeatureAtlas, concept_codes
+from sparse_encoder.dataset import refuse_no_archive
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.evaluation.independent_embedding import IndependentEmbedding
@@ -37,7 +39,6 @@ from sparse_encoder.features.trust import VERDICTS, trust_names
 from sparse_encoder.features.words import WordForms, clean_words, images_with
 from sparse_encoder.trunk_cache import cached_texts
 from sparse_encoder.wheel import file_sha256
-from sparse_encoder.whole_file import replace_file
 
 Told = Callable[[str, int, int], None]  # step, done, of
 
@@ -83,6 +84,8 @@ def build_features(
     word, without a photograph, or where `out` holds an atlas and `overwrite` is not set.
     """
     settings, forms = settings or AtlasSettings(), forms or WordForms()
+    for shard in (*shards, *test_shards):
+        refuse_no_archive(shard, param="images")
     candidates = _merged_words(words, forms)
     if (out / TABLE_FILE).exists() and not overwrite:
         raise SparsightError(
@@ -99,9 +102,7 @@ def build_features(
         part[place]
     run = _Run(encoder, store, test_store, state, candidates, forms, settings, told)
     atlas, pictures = run.measure(fingerprint, vocabulary)
-    # The table of names last: where it is, all is there.
-    replace_file(out / TOP_FILE, lambda aside: pq.write_table(pictures, aside, compression="zstd"))
-    atlas.save(out)
+    _put(atlas, pictures, state.folder / "atlas", out)
     state.remove()
     told("done", 1, 1)
     return atlas
@@ -275,6 +276,22 @@ class _Run:
         vectors = cached_texts(texts, self.encoder.text_trunk, config.text_trunk, fast=True)
         code: Tensor = self.encoder.text_head(vectors.float())
         return code
+
+
+def _put(atlas: FeatureAtlas, pictures: pa.Table, aside: Path, out: Path) -> None:
+    """All files aside, then into place at once: a full disk leaves the atlas that was there whole."""
+    try:
+        atlas.save(aside)
+        pq.write_table(pictures, aside / TOP_FILE, compression="zstd")
+        # The table of names last: where it is, all is there.
+        for name in (TOP_FILE, VOCABULARY_FILE, TABLE_FILE):
+            os.replace(aside / name, out / name)
+    except OSError as error:
+        raise SparsightError(
+            f"cannot write the atlas to {out}: {error}; what was measured is kept, make room and "
+            "run the same again",
+            param="out",
+        ) from error
 
 
 def _merged_words(words: Iterable[str], forms: WordForms) -> list[str]:

@@ -32,13 +32,7 @@ def read_word_list(path: Path) -> list[str]:
 
     Raises SparsightError where the file cannot be read as UTF-8 or holds no word.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise SparsightError(
-            f"cannot read the word list {path}: {error}; expected UTF-8 text, one word a line",
-            param="words",
-        ) from error
+    lines = read_text_lines(path, "the word list", "words")
     words = clean_words(lines)
     if not words:
         raise SparsightError(
@@ -48,6 +42,17 @@ def read_word_list(path: Path) -> list[str]:
             code="no_words",
         )
     return words
+
+
+def read_text_lines(path: Path, what: str, param: str) -> list[str]:
+    """The lines of a text file. Raises SparsightError where it cannot be read as UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise SparsightError(
+            f"cannot read {what} {path}: {error}; expected UTF-8 text, one entry a line",
+            param=param,
+        ) from error
 
 
 def clean_words(words: Iterable[str]) -> list[str]:
