@@ -20,6 +20,7 @@ from sparse_encoder.evaluation.modality import modality_scores
 
 WORD_BLOCK = 256  # words a block; two templates each, 512 short texts a pass
 N_NAMES = 5  # the name and four runners-up
+ROW_BLOCK = 4096  # features whose samples are sorted at once
 RESERVOIR = 1024  # activations kept a feature; p99 is then the 10th largest of a fair sample
 
 
@@ -72,7 +73,10 @@ class ImageStats:
 
     def percentile(self, q: float) -> Tensor:
         """The q-quantile (0..1) of each feature's kept activations, (features,)."""
-        return _percentile(self.sample, self.count.clamp(max=self.size), q)
+        kept = self.count.clamp(max=self.size)
+        # Sorted in parts: the order of all samples at once is three times as large as they are.
+        parts = zip(self.sample.split(ROW_BLOCK), kept.split(ROW_BLOCK), strict=True)
+        return torch.cat([_percentile(sample, n, q) for sample, n in parts])
 
 
 def build_atlas(

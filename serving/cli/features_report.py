@@ -13,7 +13,7 @@ from serving.cli.features_find import load_features
 
 if TYPE_CHECKING:
     from sparse_encoder.feature_report.pictures import TopPictures
-    from sparse_encoder.feature_report.write import Neighbours
+    from sparse_encoder.feature_report.rows import Neighbours
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,14 +51,21 @@ def _source_options(command: F) -> F:
 def report(model: str, out: Path, photos: tuple[str, ...], neighbours: bool, force: bool) -> None:
     """Write all features of MODEL as pages that open from disk, without a server or a network.
 
-    A table to search and sort, features by modality and density, and a view of each feature that is
-    loaded when it is opened. Prints the page's path.
+    A table to search, sort and cut down by trust, features by modality and density, and a view of each
+    feature that is loaded when it is opened: names, trust, percentiles, neighbours, and where it is
+    active. Prints the page's path.
     """
     from sparse_encoder.feature_report.write import write_report
 
     opened, pictures, near = _sources(model, photos, neighbours)
     written = write_report(
-        opened.atlas, out, opened.name, pictures=pictures, neighbours=near, overwrite=force
+        opened.atlas,
+        out,
+        opened.name,
+        pictures=pictures,
+        neighbours=near,
+        top_images=opened.top_images,
+        overwrite=force,
     )
     click.echo(f"{written.n_files} files, {written.n_bytes / 1e6:.1f} MB", err=True)
     click.echo(written.page)

@@ -9,6 +9,7 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.feature_search import FeatureFinder
+from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import open_image
 from sparse_encoder.wheel import Progress
 from vlm.model_folder import read_model
@@ -22,6 +23,7 @@ class OpenedFeatures:
     encoder: SparseEncoder
     atlas: FeatureAtlas
     finder: FeatureFinder
+    top_images: TopImages | None = None  # None where the atlas came without
 
     def codes(self, photos: Iterable[str]) -> Iterator[Codes]:
         """Codes of each photograph, folders searched to the bottom; raises ImageError for a bad one."""
@@ -39,4 +41,5 @@ def open_features(model: str | Path, progress: Progress | None = None) -> Opened
         encode_texts=encoder.encode_texts,
         head_weight=encoder.image_head.weight.detach(),
     )
-    return OpenedFeatures(folder.name, encoder, atlas, finder)
+    top_images = read_top_images(folder.path / "features", folder.fingerprint)
+    return OpenedFeatures(folder.name, encoder, atlas, finder, top_images)

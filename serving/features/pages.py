@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from serving.features.opened import OpenedFeatures
 from serving.photo_files import find_photos
 from sparse_encoder.feature_report.pictures import TopPictures
-from sparse_encoder.feature_report.write import Neighbours
+from sparse_encoder.feature_report.rows import Neighbours
 from sparse_encoder.feature_search.finder import N_NEIGHBOURS
 from sparse_encoder.feature_search.neighbours import nearest_of_all, row_norms
 from sparse_encoder.image import open_image

@@ -8,25 +8,21 @@ rest of `CHUNK` features, loaded when one of them is opened. So a report of any 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.feature_report.pictures import TopPictures
-from sparse_encoder.feature_report.quantiles import quantiles
-from sparse_encoder.feature_search.card import FeatureCard, feature_card
+from sparse_encoder.feature_report.rows import Neighbours, feature_row, table_columns
+from sparse_encoder.feature_search.card import feature_card
+from sparse_encoder.features.top_images_file import TopImages
 
 CHUNK = 256  # features a data file, about 80 kB
 INDEX = "data/index.js"
 _PAGE = ("index.html", "report.css", "report.js", "plots.js")
-
-Neighbours = Callable[[int], Iterable[tuple[int, float]]]  # feature: (feature, cosine), best first
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,13 @@ def write_report(
     *,
     pictures: TopPictures | None = None,
     neighbours: Neighbours | None = None,
+    top_images: TopImages | None = None,
     overwrite: bool = False,
 ) -> WrittenReport:
     """Writes the report to `folder`, whole or not at all.
 
-    pictures: of images that may be shown; without them features have none. Raises SparsightError
+    pictures: of images that may be shown; without them features have none. top_images: of the
+    reference images, whose cell maps go in without the images. Raises SparsightError
     where the folder holds something (with `overwrite`: something that is no report), or where it
     cannot be written.
     """
@@ -59,10 +57,13 @@ def write_report(
         (aside / "data").mkdir(parents=True)
         for name in _PAGE:
             (aside / name).write_bytes(files(__package__).joinpath("page", name).read_bytes())
-        _script(aside / INDEX, "index", _index(atlas, model, pictures))
+        _script(aside / INDEX, "index", _index(atlas, model, pictures, top_images))
         for start in range(0, atlas.n_features, CHUNK):
             stop = min(start + CHUNK, atlas.n_features)
-            rows = [_row(feature_card(atlas, j), pictures, neighbours) for j in range(start, stop)]
+            rows = [
+                feature_row(feature_card(atlas, j), pictures, neighbours, top_images)
+                for j in range(start, stop)
+            ]
             _script(aside / f"data/{start // CHUNK:04d}.js", "chunk", start // CHUNK, rows)
         if pictures is not None:
             (aside / "pictures").mkdir()
@@ -97,55 +98,18 @@ def _refuse_occupied(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _index(atlas: FeatureAtlas, model: str, pictures: TopPictures | None) -> dict[str, Any]:
-    """Columns over all features, rounded to what a table shows."""
-    columns: dict[str, list[Any]] = {
-        "name": list(atlas.names),
-        "density": _short(atlas.density),
-        "modality": _short(atlas.modality),
-        "p99": _short(atlas.p99),
-        "name_score": _short(atlas.name_score),
-    }
-    for key in ("trust", "auc", "clarity", "monosemanticity"):  # where the atlas knows them
-        column = getattr(atlas, key, None)
-        if isinstance(column, np.ndarray) and column.shape == (atlas.n_features,):
-            columns[key] = _short(column)
+def _index(
+    atlas: FeatureAtlas, model: str, pictures: TopPictures | None, top_images: TopImages | None
+) -> dict[str, Any]:
     return {
         "model": model,
         "fingerprint": atlas.fingerprint,
         "chunk": CHUNK,
         "grid": list(pictures.grid) if pictures is not None else [0, 0],
-        "columns": columns,
+        "map_grid": list(top_images.grid) if top_images is not None else [0, 0],
+        "columns": table_columns(atlas),
+        "further": ["\n".join(words) for words in atlas.runner_up],
     }
-
-
-def _row(
-    card: FeatureCard, pictures: TopPictures | None, neighbours: Neighbours | None
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "further": list(card.runner_up),
-        "quantiles": [[share, _digits(value)] for share, value in quantiles(card)],
-        "near": [[j, _digits(c)] for j, c in (neighbours or _none)(card.feature)],
-    }
-    if card.more:
-        row["more"] = {k: _digits(v) if isinstance(v, float) else v for k, v in card.more.items()}
-    if pictures is not None:
-        shown = pictures.of(card.feature)
-        row["pictures"] = [[s.picture, _digits(s.activation), s.cells] for s in shown]
-    return row
-
-
-def _none(_: int) -> Iterable[tuple[int, float]]:
-    return ()
-
-
-def _short(column: np.ndarray[Any, Any]) -> list[float | None]:
-    return [_digits(float(v)) if np.isfinite(v) else None for v in column]
-
-
-def _digits(value: float) -> float:
-    """Four significant digits: more than a screen shows, a third of the bytes."""
-    return float(f"{value:.4g}")
 
 
 def _script(path: Path, call: str, *arguments: Any) -> None:

@@ -89,5 +89,15 @@ const plots = (() => {
     });
   };
 
-  return { scatter, nearest, distribution, map };
+  // levels: 0..99 in reading order, one pixel a cell; CSS makes them large.
+  const cells = (canvas, levels, grid) => {
+    canvas.width = grid[1]; canvas.height = grid[0];
+    const pen = canvas.getContext("2d");
+    levels.forEach((level, i) => {
+      pen.fillStyle = `rgb(252 165 10 / ${level / 99})`;
+      pen.fillRect(i % grid[1], Math.floor(i / grid[1]), 1, 1);
+    });
+  };
+
+  return { scatter, nearest, distribution, map, cells };
 })();

@@ -6,7 +6,10 @@ const sparsight = (() => {
   const ROWS = 100;
   const HEADS = {
     name: "name", density: "density %", modality: "modality", p99: "p99", name_score: "text activation",
+    trust: "trust", trust_low: "AUC at least", clarity: "clarity", monosemanticity: "monosem.",
   };
+  const VERDICTS = ["", "unverified", "doubtful", "verified"]; // ever better
+  const WORDS = new Set(["name", "trust"]); // columns that are left-aligned words
   const chunks = new Map();
   let index, order = [], page = 0, sorted = { key: "density", down: true };
   const by = (id) => document.getElementById(id);
@@ -20,6 +23,7 @@ const sparsight = (() => {
   const link = (i) => element("a", `#${i} ${title(i)}`, { href: `#${i}` });
   const shown = (key, value) => {
     if (value === null || value === undefined) return "-";
+    if (key === "name" || key === "trust") return value || "-";
     if (typeof value !== "number") return Array.isArray(value) ? JSON.stringify(value) : String(value);
     return key === "density" ? (100 * value).toFixed(2) : value.toPrecision(3);
   };
@@ -27,14 +31,22 @@ const sparsight = (() => {
   const select = () => {
     const words = by("query").value.trim().toLowerCase();
     const all = by("dead").checked;
-    const { name, density } = index.columns;
+    const verdict = by("verdict").value;
+    const { name, density, trust } = index.columns;
     order = [];
     for (let i = 0; i < name.length; i += 1) {
       if (!all && !(density[i] > 0)) continue;
-      if (words.startsWith("#") ? `#${i}` === words : name[i].toLowerCase().includes(words)) order.push(i);
+      if (verdict !== "any" && trust && trust[i] !== verdict) continue;
+      const called = words.startsWith("#") ? `#${i}` === words : name[i].toLowerCase().includes(words);
+      if (called || (words && index.further[i].toLowerCase().includes(words))) order.push(i);
     }
     const column = sorted.key === "feature" ? null : index.columns[sorted.key];
-    const value = (i) => (column === null ? i : column[i]);
+    const low = index.columns.trust_low;
+    const value = (i) => {
+      if (column === null) return i;
+      // Verdicts by how good they are, and within one by what the AUC is at least.
+      return sorted.key === "trust" ? 2 * VERDICTS.indexOf(column[i]) + (low[i] || 0) : column[i];
+    };
     const sign = sorted.down ? -1 : 1;
     order.sort((a, b) => {
       const x = value(a), y = value(b);
@@ -57,7 +69,8 @@ const sparsight = (() => {
         sorted = { key, down: key === sorted.key ? !sorted.down : key !== "name" && key !== "feature" };
         select();
       };
-      const cell = element("th");
+      const cell = element("th", undefined, { ariaSort: key !== sorted.key ? "none" : sorted.down ? "descending" : "ascending" });
+      if (WORDS.has(key)) cell.style.textAlign = "left";
       cell.append(button);
       head.append(cell);
     }
@@ -67,7 +80,12 @@ const sparsight = (() => {
       const first = element("td");
       first.append(element("a", i, { href: `#${i}` }));
       row.append(first);
-      for (const key of Object.keys(index.columns)) row.append(element("td", shown(key, index.columns[key][i])));
+      for (const key of Object.keys(index.columns)) {
+        const cell = element("td", shown(key, index.columns[key][i]));
+        if (WORDS.has(key)) cell.style.textAlign = "left";
+        if (key === "trust") cell.className = index.columns.trust[i];
+        row.append(cell);
+      }
       return row;
     });
     by("table").tBodies[0].replaceChildren(...rows);
@@ -78,12 +96,40 @@ const sparsight = (() => {
     by("on").disabled = page + 1 >= pages;
   };
 
+  const FACTS = { density: "density % of reference images", modality: "modality (1: images only, 0: texts only)",
+    monosemanticity: "monosemanticity", p99: "p99, the unit of a dose", name_score: "text activation of the name" };
+
+  // test: held-out images that say the name, AUC, upper end of its interval.
+  const trustWords = (i, [positives, auc, high]) => {
+    const { name, trust, trust_low: low } = index.columns;
+    if (!name[i]) return "no name to test";
+    const images = `${positives} held-out image${positives === 1 ? "" : "s"} said to show it`;
+    if (auc === null) return `${trust[i]}: ${images}, too few to tell`;
+    return `${trust[i]}: AUC ${auc.toFixed(2)} (${low[i].toFixed(2)} to ${high.toFixed(2)}), ${images}`;
+  };
+
+  const listOf = (heading, near) => {
+    const part = element("section"), list = element("ul");
+    for (const [j, cosine] of near) {
+      const item = element("li", cosine === null ? "" : `${cosine.toFixed(2)} `);
+      item.append(link(j));
+      list.append(item);
+    }
+    part.append(element("h2", heading), list);
+    return part;
+  };
+
   const one = (i, row) => {
     const main = by("one");
     const facts = element("dl");
     const fact = (key, value) => facts.append(element("dt", key), element("dd", value));
     fact("further names", row.further.join(", ") || "-");
-    for (const [key, column] of Object.entries(index.columns)) if (key !== "name") fact(HEADS[key] || key, shown(key, column[i]));
+    if (row.description) fact("description", row.description);
+    if (row.test) fact("trust", trustWords(i, row.test));
+    if (row.named_by) fact("named by", row.named_by === "images" ? "what its images show" : "the text tower");
+    for (const [key, column] of Object.entries(index.columns)) {
+      if (key !== "name" && !key.startsWith("trust")) fact(FACTS[key] || HEADS[key] || key, shown(key, column[i]));
+    }
     for (const [share, value] of row.quantiles.slice(1)) {
       const key = share === 1 ? "largest" : `p${Math.round(100 * share)}`;
       if (!(key in index.columns)) fact(key, value);
@@ -108,15 +154,21 @@ const sparsight = (() => {
       }
       main.append(element("h2", "Strongest pictures"), list);
     }
-    if (row.near.length) {
-      const list = element("ul");
-      for (const [j, cosine] of row.near) {
-        const item = element("li", `${cosine.toFixed(2)} `);
-        item.append(link(j));
-        list.append(item);
+    if (row.maps && row.maps.length) {
+      const list = element("div", undefined, { className: "pictures maps" });
+      for (const [id, activation, cells] of row.maps) {
+        const figure = element("figure"), canvas = element("canvas");
+        plots.cells(canvas, Uint8Array.from(atob(cells), (c) => c.charCodeAt(0)), index.map_grid);
+        figure.append(canvas, element("figcaption", `${id}, activation ${activation}`));
+        list.append(figure);
       }
-      main.append(element("h2", "Features most like it (cosine of head rows)"), list);
+      main.append(element("h2", "Where it is active in its strongest reference images"), list,
+        element("p", "The images themselves are not part of a report.", { className: "soft" }));
     }
+    const near = element("div", undefined, { className: "columns" });
+    if (row.near.length) near.append(listOf("Like it by direction (cosine of head rows)", row.near));
+    if (row.active.length) near.append(listOf("Active on the same images", row.active.map((j) => [j, null])));
+    main.append(near);
   };
 
   const open = () => {
@@ -140,9 +192,11 @@ const sparsight = (() => {
       index = data;
       const { name, density, modality } = index.columns;
       const live = density.filter((d) => d > 0).length, named = name.filter(Boolean).length;
+      const trust = index.columns.trust;
+      const verified = trust ? `, ${trust.filter((v) => v === "verified").length} of these verified` : "";
       document.title = `Features of ${index.model}`;
       by("title").textContent = document.title;
-      by("facts").textContent = `${name.length} features, ${live} live, ${named} with a name. Model ${index.fingerprint.slice(0, 12)}.`;
+      by("facts").textContent = `${name.length} features, ${live} live, ${named} with a name${verified}. Model ${index.fingerprint.slice(0, 12)}.`;
       const canvas = by("scatter");
       plots.scatter(canvas, density, modality);
       canvas.onmousemove = (event) => {
@@ -153,6 +207,8 @@ const sparsight = (() => {
         const i = plots.nearest(canvas, event, density, modality);
         if (i >= 0) location.hash = `#${i}`;
       };
+      by("verdicts").hidden = !index.columns.trust;
+      by("verdict").onchange = select;
       by("query").oninput = select;
       by("dead").onchange = select;
       by("back").onclick = () => { page -= 1; table(); };

@@ -126,7 +126,7 @@ def test_a_report_that_fails_half_way_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(write, "_row", full)
+    monkeypatch.setattr(write, "feature_row", full)
     with pytest.raises(SparsightError, match="no space left"):
         write_report(an_atlas(4), tmp_path / "out", "m")
     assert list(tmp_path.iterdir()) == []
