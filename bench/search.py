@@ -14,12 +14,15 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
 from sparse_encoder.feature_report.write import write_report
 from sparse_encoder.feature_search import FeatureFinder
+from sparse_encoder.features.top_images_file import TopImages
+from sparse_encoder.features.trust import VERDICTS
 
 QUERIES = ("dog", "elefant", "a red bus", "sunset over the sea", "bu")
 N_FEATURES, N_WORDS, WIDTH = 55_296, 98_619, 768
@@ -46,11 +49,13 @@ def main(model: str, rounds: int, synthetic_only: bool) -> None:
     report("synthetic", atlas, None, weight, rounds)
     with TemporaryDirectory() as folder:
         clock, processor = time.perf_counter(), time.process_time()
-        written = write_report(atlas, Path(folder) / "report", "synthetic")
+        written = write_report(
+            atlas, Path(folder) / "report", "synthetic", top_images=synthetic_top_images(atlas)
+        )
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
         first = written.page.with_name("data") / "index.js"
         click.echo(
-            f"report of it, without neighbours and pictures: {written.n_files} files, "
+            f"report of it, with cell maps and no pictures: {written.n_files} files, "
             f"{written.n_bytes / 1e6:.1f} MB, of which {first.stat().st_size / 1e6:.1f} MB are loaded "
             f"to open it; {clock:.1f} s (processor {processor:.1f})"
         )
@@ -92,6 +97,8 @@ def synthetic_atlas(n_features: int = N_FEATURES, n_words: int = N_WORDS) -> Fea
     live = random.random(n_features) > 0.01
     density = np.where(live, 10 ** random.uniform(-4, -0.5, n_features), 0).astype(np.float32)
     p50 = np.where(live, random.uniform(0.1, 2, n_features), 0).astype(np.float32)
+    score = random.random((6, n_features)).astype(np.float32)
+    near = random.integers(0, n_features, (2, n_features, 8)).tolist()
     return FeatureAtlas(
         fingerprint="0" * 64,
         names=[words[i] for i in picked[:, 0]],
@@ -104,7 +111,42 @@ def synthetic_atlas(n_features: int = N_FEATURES, n_words: int = N_WORDS) -> Fea
         max=p50 * 4,
         modality=random.random(n_features).astype(np.float32),
         vocabulary=frozenset(words),
+        description=[
+            f"{', '.join(words[i] for i in row)}; said of its 16 strongest images: {words[row[0]]} 9"
+            for row in picked
+        ],
+        named_by=["images"] * n_features,
+        trust=[VERDICTS[i] for i in random.integers(1, 4, n_features)],
+        trust_positives=random.integers(0, 500, n_features).astype(np.int32),
+        trust_auc=score[0],
+        trust_low=score[1],
+        trust_high=score[2],
+        mean=p50,
+        clarity=score[3],
+        monosemanticity=score[4],
+        name_lift=score[5],
+        near_head=near[0],
+        near_active=near[1],
     )
+
+
+def synthetic_top_images(atlas: FeatureAtlas, kept: int = 4, side: int = 9) -> TopImages:
+    """`kept` images a feature with maps of side x side cells, as a build writes them."""
+    random = np.random.default_rng(1)
+    n = kept * atlas.n_features
+    cells = random.integers(0, 256, (n, side * side), dtype=np.uint8)
+    number = random.integers(0, 100_000, n)
+    table = pa.table(
+        {
+            "feature": np.repeat(np.arange(atlas.n_features, dtype=np.int32), kept),
+            "id": [f"coco-{i:012}" for i in number],
+            "shard": pa.array(["train-0000.tar"] * n).dictionary_encode(),
+            "activation": random.random(n).astype(np.float32),
+            "cell_scale": np.ones(n, np.float32),
+            "cells": pa.array([row.tobytes() for row in cells], pa.binary(side * side)),
+        }
+    )
+    return TopImages(table, (side, side))
 
 
 def _made_up(query: str, atlas: FeatureAtlas) -> Tensor:

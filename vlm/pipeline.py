@@ -16,6 +16,7 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import DecodedImage
 from sparse_encoder.wheel import Progress
 from vlm.answer_text import AnswerText, FinishReason
@@ -107,6 +108,7 @@ class Pipeline:
         self.projector = projector
         self.model = model
         self.tokenizer = tokenizer
+        self.top_images: TopImages | None = None  # of the atlas, where it came with them
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
         self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         self._codes: OrderedDict[str, Codes] = OrderedDict()
@@ -119,7 +121,7 @@ class Pipeline:
         folder = read_model(model)
         encoder = SparseEncoder.load(folder.path, progress)
         llm, tokenizer = load_language_model(folder.config["llm"], progress)
-        return cls(
+        pipeline = cls(
             folder.name,
             folder.fingerprint,
             encoder,
@@ -136,6 +138,8 @@ class Pipeline:
             with_adapter(llm, folder.path / "adapter"),
             tokenizer,
         )
+        pipeline.top_images = read_top_images(folder.path / "features", folder.fingerprint)
+        return pipeline
 
     @property
     def n_features(self) -> int:

@@ -6,16 +6,16 @@ The commands join the group ``features`` through `FIND_COMMANDS`.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from serving.cli.feature_sheet import feature_sheet
 from serving.cli.options import model_option
 from serving.cli.progress import loading
 
 if TYPE_CHECKING:
     from serving.features.opened import OpenedFeatures
-    from serving.features.wire import FeatureDetail
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object, no table.")
 
@@ -84,8 +84,8 @@ def show(feature: str, as_json: bool, model: str) -> None:
     opened = load_features(model)
     from serving.features.work import feature_detail
 
-    detail = feature_detail(opened.finder, feature.removeprefix("#"))
-    click.echo(detail.model_dump_json() if as_json else _sheet(detail))
+    detail = feature_detail(opened.finder, feature.removeprefix("#"), opened.top_images)
+    click.echo(detail.model_dump_json() if as_json else feature_sheet(detail, opened.atlas.names))
 
 
 @click.command()
@@ -137,32 +137,6 @@ def contrast(
 
 
 FIND_COMMANDS = (search, show, contrast)
-
-
-def _sheet(detail: "FeatureDetail") -> str:
-    """One line a fact."""
-    facts: list[tuple[str, object]] = [
-        ("feature", detail.feature),
-        ("name", detail.name or "- (no word is active on it)"),
-        ("further names", ", ".join(detail.runner_up) or "-"),
-        ("text activation", f"{detail.name_score:.3f}"),
-        ("density", f"{100 * detail.density:.2f} % of reference images"),
-        ("activations", f"p50 {detail.p50:.3f}, p90 {detail.p90:.3f}, p99 {detail.p99:.3f}"),
-        ("largest", f"{detail.max:.3f}"),
-        ("modality", f"{detail.modality:.2f} (1: images only, 0: texts only)"),
-        *((key.replace("_", " "), _words(value)) for key, value in detail.more.items()),
-    ]
-    if detail.dead:
-        facts.insert(1, ("dead", "yes: active on no reference image"))
-    facts += [("like it", f"{n.cosine:.2f}  #{n.feature} {n.name}") for n in detail.neighbours]
-    width = max(len(key) for key, _ in facts)
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in facts)
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "not measured" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -75,7 +75,7 @@ def feature_routes(gateway: Gateway) -> APIRouter:
     @router.get("/v1/features/{feature}")
     async def feature(feature: str) -> FeatureDetail:
         """All that the atlas knows of one feature, and the features most like it."""
-        return feature_detail(finder, feature)
+        return feature_detail(finder, feature, gateway.pipeline.top_images)
 
     return router
 

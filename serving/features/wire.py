@@ -81,6 +81,16 @@ class FeatureNeighbour(BaseModel):
     cosine: float  # of the two rows of the image head, [-1, 1]
 
 
+class FeatureTopImage(BaseModel):
+    """A reference image by its id; the image itself is not the model's to give."""
+
+    id: str  # in its shard
+    shard: str
+    activation: float  # global, raw units
+    grid: tuple[int, int]  # rows and columns of cells
+    strongest: tuple[int, int]  # row and column of the strongest cell, from 0 at the top left
+
+
 class FeatureDetail(BaseModel):
     """The answer of ``GET /v1/features/{id}``; activations in raw units."""
 
@@ -97,4 +107,5 @@ class FeatureDetail(BaseModel):
     modality: float  # [0, 1], 1 = active on images only
     dead: bool
     neighbours: list[FeatureNeighbour]
+    top_images: list[FeatureTopImage]  # strongest first; [] where the atlas came without them
     more: dict[str, Any]  # further columns of this model's atlas; null where not measured

@@ -13,6 +13,7 @@ from serving.features.wire import (
     FeatureDetail,
     FeatureList,
     FeatureNeighbour,
+    FeatureTopImage,
     NamedFeature,
     SparseCode,
     SparseCodes,
@@ -20,6 +21,7 @@ from serving.features.wire import (
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.feature_search import FeatureFinder, FeaturePage
 from sparse_encoder.feature_search.card import feature_card
+from sparse_encoder.features.top_images_file import TopImage, TopImages
 from sparse_encoder.image import DecodedImage
 from vlm.pipeline import Pipeline
 
@@ -110,8 +112,10 @@ def feature_list(finder: FeatureFinder, page: FeaturePage) -> FeatureList:
     )
 
 
-def feature_detail(finder: FeatureFinder, name: str) -> FeatureDetail:
-    """The feature of index `name`. Raises FeatureNotFoundError for any other text."""
+def feature_detail(
+    finder: FeatureFinder, name: str, top_images: TopImages | None = None
+) -> FeatureDetail:
+    """The feature of index `name`, with its strongest reference images where those are known. Raises FeatureNotFoundError for any other text."""
     atlas = finder.atlas
     # Python reads more than digits as a number ("1_0"), and takes seconds for a million of them.
     index = int(name) if name.isascii() and name.isdigit() and len(name) <= 9 else -1
@@ -129,6 +133,18 @@ def feature_detail(finder: FeatureFinder, name: str) -> FeatureDetail:
             FeatureNeighbour(feature=n.feature, name=atlas.names[n.feature], cosine=n.cosine)
             for n in finder.neighbours(index)
         ],
+        top_images=[_top_image(image) for image in (top_images.of(index) if top_images else ())],
+    )
+
+
+def _top_image(image: TopImage) -> FeatureTopImage:
+    row, col = divmod(int(image.cells.argmax()), image.cells.shape[1])
+    return FeatureTopImage(
+        id=image.id,
+        shard=image.shard,
+        activation=image.activation,
+        grid=(image.cells.shape[0], image.cells.shape[1]),
+        strongest=(row, col),
     )
 
 

@@ -69,6 +69,7 @@ class FakePipeline:
     n_features = len(NAMES)
 
     def __init__(self) -> None:
+        self.top_images = None
         self.atlas = tiny_atlas()
         # "animal" is near the cat and a bit the dog; their head rows point nearly the same way.
         self.encoder = SimpleNamespace(
