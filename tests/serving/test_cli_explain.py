@@ -28,6 +28,9 @@ def folder(tiny: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "a.png").write_bytes(png(0))
     (tmp_path / "large.png").write_bytes(png(0, size=(1500, 300)))
     (tmp_path / "bad.png").write_bytes(b"no photograph")
+    (tmp_path / "words.txt").write_text("dog\nDog\nsnow man\n")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "latin.txt").write_bytes("Hündchen".encode("latin-1"))
     return tmp_path
 
 
@@ -42,6 +45,12 @@ def test_json_is_the_functions_answer(tiny: Pipeline) -> None:
     found = json.loads(run("explain", "a.png", "--text", "a dog", "--top", "3", "--json").stdout)
     plain = json.loads(json.dumps(explain(tiny, photo(0), text="a dog", top=3).to_json()))
     assert found == plain
+
+
+def test_a_code_is_said_in_the_words_of_a_given_list() -> None:
+    found = json.loads(run("explain", "a.png", "--words", "words.txt", "--json").stdout)["words"]
+    assert found["n_candidates"] == 2
+    assert {w["word"] for w in found["words"]} <= {"dog", "snow man"}
 
 
 def test_standard_input_is_a_photograph_too() -> None:
@@ -107,6 +116,9 @@ def test_an_overlay_is_overwritten_only_when_forced(folder: Path) -> None:
         (["explain", "a.png", "--text", " "], "text is empty", 1),
         (["explain", "a.png", "--word", "xqzzt"], "does not say 'xqzzt'", 1),
         (["explain", "a.png", "--word", "!"], "expected a word", 1),
+        (["explain", "a.png", "--words", "empty.txt"], "holds no word", 1),
+        (["explain", "a.png", "--words", "latin.txt"], "expected UTF-8", 1),
+        (["explain", "a.png", "--words", "none.txt"], "none.txt", 2),
         (["locate", "a.png"], "--feature and --concept", 2),
         (["locate", "a.png", "--feature", "1", "--concept", "dog"], "one of --feature", 2),
         (["locate", "a.png", "--feature", "64"], "0..63", 1),

@@ -1,11 +1,12 @@
 """One explanation of a photograph: command line and server both call this."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
+from sparse_encoder.word_codes import Told
 from vlm.explain.similarity import Similarity, split_similarity
 from vlm.explain.strongest import StrongFeature, global_entries, strongest_features
 from vlm.explain.word_cause import WordCause, explain_word
@@ -44,15 +45,23 @@ def explain(
     *,
     text: str | None = None,
     word: str | None = None,
+    words: Sequence[str] | None = None,
     top: int = DEFAULT_TOP,
     seed: int = 0,
+    told: Told = lambda *_: None,
 ) -> Explanation:
     """The photograph as its features and as words; its likeness to `text`; why `word` is said.
 
-    top: how many features, words and terms are listed. seed: draws the random features beside the
+    words: what the code is said in, the atlas' vocabulary by default; the first time with a list takes
+    as long as the text tower needs to read it, of which `told` tells (what, share done). top: how
+    many features, words and terms are listed. seed: draws the random features beside the
     causes of a word. Raises SparsightError, `param` the bare key, for what it refuses.
     """
-    return finish(explain_in_steps(pipeline, image, text=text, word=word, top=top, seed=seed))
+    return finish(
+        explain_in_steps(
+            pipeline, image, text=text, word=word, words=words, top=top, seed=seed, told=told
+        )
+    )
 
 
 def explain_in_steps(
@@ -61,14 +70,23 @@ def explain_in_steps(
     *,
     text: str | None = None,
     word: str | None = None,
+    words: Sequence[str] | None = None,
     top: int = DEFAULT_TOP,
     seed: int = 0,
+    told: Told = lambda *_: None,
 ) -> Generator[str, None, Explanation]:
     """The same, a step at a time: yields the name of each that is done, returns the Explanation."""
     _check(pipeline, text, word, top)
     codes = pipeline.encode([image])
     _, value = global_entries(codes)
-    words = decompose(codes, pipeline.atlas, pipeline.encoder.encode_texts, top)
+    said = yield from decompose(
+        codes,
+        sorted(pipeline.atlas.vocabulary) if words is None else words,
+        pipeline.encoder.encode_texts,
+        pipeline.fingerprint,
+        top,
+        told,
+    )
     yield "words"
     similarity = None
     if text is not None:
@@ -84,7 +102,7 @@ def explain_in_steps(
         n_active=len(value),
         norm=float(value.double().norm()),
         features=strongest_features(codes, pipeline.atlas, top),
-        words=words,
+        words=said,
         similarity=similarity,
         word=cause,
     )
