@@ -13,6 +13,7 @@ from serving.features.route import feature_routes
 from serving.gateway import Gateway
 from serving.health.route import health_routes
 from serving.limits import Limits
+from serving.locate.route import locate_routes
 from serving.models.route import model_routes
 from vlm.pipeline import Pipeline
 
@@ -40,7 +41,14 @@ def create_app(
     # No pages of documentation: FastAPI's load their scripts from a network that may not be there.
     app = FastAPI(title="Sparsight", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for routes in (chat_routes, model_routes, feature_routes, explain_routes, health_routes):
+    for routes in (
+        chat_routes,
+        model_routes,
+        locate_routes,
+        feature_routes,
+        explain_routes,
+        health_routes,
+    ):
         app.include_router(routes(gateway))
     add_error_handlers(app)
     for mount in mounts:

@@ -4,10 +4,10 @@ import base64
 import binascii
 
 from sparse_encoder.errors import SparsightError
-from sparse_encoder.image import DecodedImage, decode_image
+from sparse_encoder.image import DecodedImage, ImageLimits, decode_image
 
 
-def read_image(uri: str, *, param: str) -> DecodedImage:
+def read_image(uri: str, *, param: str, limits: ImageLimits | None = None) -> DecodedImage:
     """The photograph in a data URI. Raises SparsightError, with this `param`, where it is none."""
     scheme, _, rest = uri.partition(":")
     if scheme.lower() in ("http", "https"):
@@ -33,7 +33,7 @@ def read_image(uri: str, *, param: str) -> DecodedImage:
         raise _refusal(f"the data URI's base64 cannot be read: {error}", param) from None
     try:
         # The stated type is not trusted: the decoder goes by the bytes.
-        return decode_image(content)
+        return decode_image(content, limits)
     except SparsightError as error:
         raise SparsightError(f"{param}: {error.message}", param=param, code=error.code) from None
 

@@ -73,6 +73,10 @@ class ImageLimits:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
 
+UNREDUCED = ImageLimits(kept_side=ImageLimits.max_side)
+"""For what a person is to see: no photograph that is decoded at all is reduced."""
+
+
 @dataclass(frozen=True)
 class DecodedImage:
     """A photograph as a person sees it.

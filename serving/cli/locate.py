@@ -54,7 +54,7 @@ def locate(
         raise click.UsageError("give one of --feature and --concept")
     if out is not None and out.exists() and not force:
         raise click.UsageError(f"{out} exists; --force overwrites it")
-    from sparse_encoder.image import ImageLimits, decode_image, open_image
+    from sparse_encoder.image import UNREDUCED, decode_image, open_image
     from sparse_encoder.overlay import draw_overlay
     from vlm.explain.place import locate as find_cells
 
@@ -65,9 +65,12 @@ def locate(
     names = [pipeline.atlas.names[j] for j in found.features]
     if out is not None:
         # The model sees a reduced copy; what a person sees is drawn on the photograph itself.
-        whole = ImageLimits(kept_side=ImageLimits().max_side)
         if image.size != image.pixels.size:
-            image = open_image(photo, whole) if content is None else decode_image(content, whole)
+            image = (
+                open_image(photo, UNREDUCED)
+                if content is None
+                else decode_image(content, UNREDUCED)
+            )
         draw_overlay(image.pixels, found).save(out, "PNG")
         click.echo(f"wrote {out}", err=True)
     if as_json:
