@@ -10,8 +10,18 @@ if TYPE_CHECKING:
 N_IMAGES = 4  # strongest reference images that are listed
 # Columns of the atlas that have lines of their own.
 _TOLD = frozenset(
-    "description named_by trust trust_positives trust_auc trust_low trust_high mean near_head"
-    " near_active".split()
+    [
+        "description",
+        "named_by",
+        "trust",
+        "trust_positives",
+        "trust_auc",
+        "trust_low",
+        "trust_high",
+        "mean",
+        "near_head",
+        "near_active",
+    ]
 )
 
 

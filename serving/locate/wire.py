@@ -29,4 +29,6 @@ class Located(BaseModel):
     strongest: tuple[int, int] | None  # row and column from 0; null where no cell is active
     # Box of the strongest region: left, top, right, bottom in fractions of the upright photograph.
     region: tuple[float, float, float, float] | None
-    overlay: str | None  # data:image/png;base64,..., at the photograph's own size; null if not asked
+    overlay: (
+        str | None
+    )  # data:image/png;base64,..., at the photograph's own size; null if not asked

@@ -22,8 +22,19 @@ Neighbours = Callable[[int], Iterable[tuple[int, float]]]  # feature: (feature, 
 
 # Shown in a way of their own, or as columns of the table.
 _TOLD_APART = frozenset(
-    "description named_by trust trust_positives trust_auc trust_low trust_high near_head near_active"
-    " clarity monosemanticity".split()
+    [
+        "description",
+        "named_by",
+        "trust",
+        "trust_positives",
+        "trust_auc",
+        "trust_low",
+        "trust_high",
+        "near_head",
+        "near_active",
+        "clarity",
+        "monosemanticity",
+    ]
 )
 
 
