@@ -202,13 +202,14 @@ def flatness(what: str, done: list[tuple[Case, Measured]]) -> Iterator[str]:
 @click.command()
 @click.option("--quick", is_flag=True, help="Small sizes alone, a few seconds.")
 @click.option("--largest", is_flag=True, help="{:,} words x {:,} features alone.".format(*LARGEST))
-def main(quick: bool, largest: bool) -> None:
+@click.option("--only", type=click.Choice(["words", "images"]), help="Leave the other side out.")
+def main(quick: bool, largest: bool, only: str | None) -> None:
     """Prints seconds of processor time, million pairs a second and peak of both ways."""
     words, images = (QUICK_WORDS, QUICK_IMAGES) if quick else (WORDS, IMAGES)
     if largest:
         words, images = (LARGEST,), ()
     for what, sizes in (("words", words), ("images", images)):
-        if not sizes:
+        if not sizes or only not in (None, what):
             continue
         click.echo(f"\n{'':18}{'in blocks':>29}   {'plain product, top-k':>29}")
         head = f"{'s':>8} {'M pairs/s':>10} {'peak MiB':>9}   "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # Entries looked at in one go. All rows at once of 55,296 features and a block of 1,024 words took
-# 1,968 MiB at the peak of a naming, parts of so many 1,455 (a seventh more words a second, too).
+# 1,968 MiB at the peak of a naming, parts of so many 1,455.
 MOST_ENTRIES = 2**22
 
 

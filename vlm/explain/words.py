@@ -2,8 +2,8 @@
 
 The unit code x is fitted by a non-negative sum of the unit codes c of a whole word list, with an L1
 cost. Codes are non-negative, so a sum of words only takes away from what is left to explain: where
-x . c does not exceed the cost, no solution gives that word a weight. The other words, a hundredth of
-a list, are solved for exactly. Nothing is centred, since codes share no direction that both kinds lack.
+x . c does not exceed the cost, no solution gives that word a weight. The other words are solved for
+exactly. Nothing is centred, since codes share no direction that both kinds lack.
 """
 
 from collections.abc import Callable, Generator, Sequence
