@@ -115,10 +115,11 @@ class SparseEncoder(nn.Module):
             codes.append(self.code_of_cells(cells))
         return Codes.cat(codes)
 
-    def code_of_cells(self, cells: Tensor) -> Codes:
+    def code_of_cells(self, cells: Tensor, moved: Tensor | None = None) -> Codes:
         """Codes of one image from its trunk cells (cells, width).
 
-        Raises SparsightError for a dense head, whose negative entries rows of codes cannot hold.
+        moved: (1 + cells, width), added to the mean of the cells and to each of them first; a row of
+        zeros leaves its code bit for bit. Raises SparsightError for a dense head, whose negative entries rows of codes cannot hold.
         """
         if self.image_head.activation == "identity":
             raise SparsightError(
@@ -127,8 +128,10 @@ class SparseEncoder(nn.Module):
                 param="model",
             )
         pre_code = self.image_head.pre_code(cells.float())  # (cells, features)
-        rows = self.image_head.activate(torch.cat([pre_code.mean(0, keepdim=True), pre_code]))
-        return Codes.from_dense(rows, self.grid)
+        rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code])
+        if moved is not None:  # the head is affine, so a pre-code moves by the weight alone
+            rows = rows + moved @ self.image_head.weight.T
+        return Codes.from_dense(self.image_head.activate(rows), self.grid)
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:

@@ -5,9 +5,11 @@ Read are Prisma's and SAELens' folders (arXiv 2504.19475; github.com/soniajoseph
 ``cfg.json`` or ``config.json`` beside it. With x a dense vector,
 
     pre_code = (norm(x) - b_dec) W_enc + b_enc,    code = ReLU(pre_code), or its k largest
+    decoded  = norm^-1(code W_dec + b_dec)
 
-as in Prisma's ``SparseAutoencoder.encode_standard``. Pickled weights (``.pt``) are not read: a pickle
-may run code. Gated and JumpReLU autoencoders are refused.
+as in Prisma's ``SparseAutoencoder.encode_standard``; with a ``threshold`` (features,) an entry counts
+above it only (JumpReLU, as SAELens writes it). Pickled weights (``.pt``) are not read: a pickle may run
+code. Gated autoencoders are refused. Our own (`baselines.sae`) take the same form, see `of_trained`.
 """
 
 import json
@@ -19,15 +21,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparse_encoder.activations import relu, topk
+from sparse_encoder.baselines.sae import Sae
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 
 _NORMS = ("none", "constant_norm_rescale", "layer_norm")
 _LAYER_NORM_EPS = 1e-5  # Prisma's, added to the deviation
+WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"  # SAELens' names
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +46,18 @@ class ImportedSae:
     normalise: str = "none"  # of _NORMS, what is done to a dense vector first
     subtract_bias: bool = True  # whether decoder_bias is taken off the input
     hook: str = ""  # where in the dense encoder it was trained, as its config says
+    threshold: Tensor | None = None  # (features,) that an entry must exceed; None: 0
 
     @classmethod
     def load(cls, folder: Path | str) -> "ImportedSae":
-        """Raises SparsightError for a folder without both files, or of a kind that is not read."""
+        """From a folder, or its weights' file. Raises SparsightError for what is not read."""
         folder = Path(folder)
         config, weights = _read(folder)
         _refuse_kind(config, folder)
         width, features = weights["W_enc"].shape
         shapes = {"b_enc": (features,), "W_dec": (features, width), "b_dec": (width,)}
+        if "threshold" in weights:
+            shapes["threshold"] = (features,)
         for name, shape in shapes.items():
             if tuple(weights[name].shape) != shape:
                 raise _bad(folder, f"{name} is {tuple(weights[name].shape)}, expected {shape}")
@@ -68,7 +75,51 @@ class ImportedSae:
             _norm_of(config),
             bool(config.get("apply_b_dec_to_input", True)),
             str(config.get("hook_point", config.get("hook_name", ""))),
+            weights.get("threshold"),
         )
+
+    @classmethod
+    def of_trained(cls, sae: Sae, hook: str = "") -> "ImportedSae":
+        """One of ours, in eval mode, in this form: its scale of x goes into weights and bias.
+
+        It has the same codes, and decodes to the same vectors, but for rounding.
+        """
+        config, rule = sae.config, sae.batch_topk
+        return cls(
+            (sae.encoder * sae.scale).T.detach().contiguous(),
+            sae.encoder_bias.detach(),
+            (sae.decoder / sae.scale).detach(),
+            (sae.decoder_bias / sae.scale).detach(),
+            k=config.k if config.kind == "topk" else 0,
+            hook=hook,
+            threshold=None if rule is None else rule.threshold.expand(config.features).clone(),
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Writes both files in SAELens' layout, which `load` reads back to the same bits."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {
+            "W_enc": self.encoder,
+            "b_enc": self.encoder_bias,
+            "W_dec": self.decoder,
+            "b_dec": self.decoder_bias,
+        }
+        if self.threshold is not None:
+            weights["threshold"] = self.threshold
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+        kind = "topk" if self.k else "standard" if self.threshold is None else "jumprelu"
+        config = {
+            "architecture": kind,
+            "activation_fn_str": "topk" if self.k else "relu",
+            "activation_fn_kwargs": {"k": self.k} if self.k else {},
+            "d_in": self.width,
+            "d_sae": self.n_features,
+            "normalize_activations": self.normalise,
+            "apply_b_dec_to_input": self.subtract_bias,
+            "hook_point": self.hook,
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
     @property
     def n_features(self) -> int:
@@ -92,7 +143,27 @@ class ImportedSae:
             x = x - self.decoder_bias
         pre_code = x @ self.encoder + self.encoder_bias
         code: Tensor = topk(pre_code, self.k) if self.k else relu(pre_code)
-        return code
+        return code if self.threshold is None else code * (code > self.threshold)
+
+    @torch.no_grad()
+    def moved(self, vectors: Tensor, code: Tensor, edited: Tensor) -> Tensor:
+        """How far an edit moves each vector: decode(edited) - decode(code), (batch, width).
+
+        vectors: (batch, width), of which `code` is the code; both codes (batch, features). Added to
+        the vector it keeps what the autoencoder does not explain. Exactly 0 where the codes are
+        equal.
+        """
+        moved: Tensor = (edited - code) @ self.decoder
+        return moved * self._spread(vectors.float())
+
+    def _spread(self, x: Tensor) -> Tensor | float:
+        """What one step in the normalised space is in the vector's own, (batch, 1)."""
+        if self.normalise == "constant_norm_rescale":
+            length: Tensor = x.norm(dim=-1, keepdim=True)
+            return length / math.sqrt(self.width)
+        if self.normalise == "layer_norm":
+            return x.std(-1, keepdim=True)
+        return 1.0
 
     def codes(self, vectors: Tensor) -> Codes:
         """Global codes of images as rows, as `build_atlas` takes them."""
@@ -134,6 +205,8 @@ class DecoderNames:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if folder.suffix == ".safetensors":
+        folder = folder.parent
     found = [folder / name for name in ("cfg.json", "config.json") if (folder / name).is_file()]
     files = sorted(folder.glob("*.safetensors"))
     files = [path for path in files if path.name != "sparsity.safetensors"]  # SAELens' statistics
@@ -152,19 +225,26 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     missing = {"W_enc", "b_enc", "W_dec", "b_dec"} - weights.keys()
     if missing:
         raise _bad(folder, f"{files[0].name} lacks {', '.join(sorted(missing))}")
+    if config.get("architecture") == "jumprelu" and "threshold" not in weights:
+        raise _bad(folder, f"it is a jumprelu one, but {files[0].name} lacks threshold")
     if weights["W_enc"].ndim != 2:
         raise _bad(folder, f"W_enc has {weights['W_enc'].ndim} axes, expected 2")
+    broken = sorted(name for name, tensor in weights.items() if not tensor.isfinite().all())
+    if broken:
+        raise _bad(
+            folder, f"{', '.join(broken)} of {files[0].name} holds entries that are no number"
+        )
     return config, weights
 
 
 def _refuse_kind(config: dict[str, Any], folder: Path) -> None:
     kind = config.get("architecture", "standard")
     activation = config.get("activation_fn_str", config.get("activation_fn", "relu"))
-    if kind not in ("standard", "topk") or activation not in ("relu", "topk"):
+    if kind not in ("standard", "topk", "jumprelu") or activation not in ("relu", "topk"):
         raise _bad(
             folder,
             f"architecture {kind!r} with activation {activation!r} is not read; expected a "
-            f"standard one with relu or topk",
+            f"standard one with relu or topk, or jumprelu",
         )
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sparse_encoder.atlas_build import build_atlas
+from sparse_encoder.baselines.sae import KINDS, Sae, SaeConfig
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.imported_sae import DecoderNames, ImportedSae
 
@@ -87,6 +88,61 @@ def test_a_bias_that_is_not_taken_off_the_input_is_left(tmp_path: Path) -> None:
     assert torch.allclose(sae.code(vectors()), plain, atol=1e-5)
 
 
+def test_an_entry_counts_above_its_threshold_only(tmp_path: Path) -> None:
+    threshold = torch.linspace(0, 2, FEATURES)
+    config = {"architecture": "jumprelu"}
+    code = ImportedSae.load(a_folder(tmp_path / "a", config, threshold=threshold)).code(vectors())
+    plain = ImportedSae.load(a_folder(tmp_path / "b")).code(vectors())
+    assert torch.equal(code, torch.where(plain > threshold, plain, 0.0))
+    assert 0 < int((code > 0).sum()) < int((plain > 0).sum())
+
+
+def decoded(config: dict[str, Any], x: Tensor, code: Tensor) -> Tensor:
+    """Prisma's own way back: through the decoder, then out of the normalised space."""
+    out = code @ weights()["W_dec"] + weights()["b_dec"]
+    how = config.get("normalize_activations")
+    if how == "constant_norm_rescale":
+        return out / (WIDTH**0.5 / x.norm(dim=1, keepdim=True))
+    if how == "layer_norm":
+        return out * x.std(1, keepdim=True) + x.mean(1, keepdim=True)
+    return out
+
+
+@pytest.mark.parametrize("how", ["none", "constant_norm_rescale", "layer_norm"])
+def test_an_edit_moves_a_vector_by_the_difference_of_what_is_decoded(
+    tmp_path: Path, how: str
+) -> None:
+    config = {"normalize_activations": how}
+    sae, x = ImportedSae.load(a_folder(tmp_path, config)), vectors()
+    code = sae.code(x)
+    edited = code.clone()
+    edited[:, 3] = 2.0
+    plain = decoded(config, x, edited) - decoded(config, x, code)
+    assert torch.allclose(sae.moved(x, code, edited), plain, atol=1e-5)
+    assert (sae.moved(x, code, code) == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_autoencoder_of_ours_keeps_its_codes_and_what_they_decode_to(
+    tmp_path: Path, kind: str
+) -> None:
+    torch.manual_seed(0)
+    ours = Sae(WIDTH, SaeConfig(kind, FEATURES, k=3))
+    x = 5 * vectors(20) + 2
+    ours.fit_scale(x)
+    torch.nn.init.normal_(ours.encoder_bias, std=0.2)
+    if ours.batch_topk is not None:
+        ours(x)  # one batch in training mode sets its threshold
+    ours = ours.eval().requires_grad_(False)
+    ImportedSae.of_trained(ours, "pooled").save(tmp_path / "sae")
+    sae = ImportedSae.load(tmp_path / "sae")
+    code = ours(x)
+    assert torch.allclose(sae.code(x), code, atol=1e-4)
+    assert 0 < int((code > 0).sum()) < code.numel()
+    assert torch.allclose(code @ sae.decoder + sae.decoder_bias, ours.decode(code), atol=1e-4)
+    assert sae.hook == "pooled"
+
+
 def test_an_atlas_names_a_feature_by_the_text_nearest_to_its_direction(tmp_path: Path) -> None:
     sae = ImportedSae.load(a_folder(tmp_path))
     words = ["north", "east", "south"]
@@ -109,7 +165,10 @@ def test_an_atlas_names_a_feature_by_the_text_nearest_to_its_direction(tmp_path:
     ("config", "changed", "words"),
     [
         ({"architecture": "gated"}, {}, "'gated'"),
-        ({"architecture": "jumprelu"}, {}, "'jumprelu'"),
+        ({"architecture": "jumprelu"}, {}, "lacks threshold"),
+        ({}, {"threshold": torch.zeros(9)}, r"threshold is \(9,\), expected \(10,\)"),
+        ({}, {"W_dec": torch.full((10, 6), torch.nan)}, "W_dec .* no number"),
+        ({}, {"b_dec": torch.full((6,), torch.inf)}, "b_dec .* no number"),
         ({"activation_fn_str": "tanh-relu"}, {}, "tanh-relu"),
         ({"activation_fn_str": "topk"}, {}, "k=0"),
         ({"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 11}}, {}, "k=11"),
