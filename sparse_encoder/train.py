@@ -7,12 +7,14 @@ by a penalty whose weight rises while codes are too dense; caps and biases alone
 import json
 import logging
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -33,6 +35,7 @@ from sparse_encoder.encoder_run import EncoderRun, encoder_run
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.head import SparseHead
 from sparse_encoder.head_inputs import HeadInputs, head_inputs
+from sparse_encoder.kept_steps import kept_steps, step_folder
 from sparse_encoder.precision import bf16_is_fast
 from sparse_encoder.teacher import teacher_view
 from sparse_encoder.trunk_cache import cached_images
@@ -143,23 +146,49 @@ def train_encoder(
 ) -> list[float]:
     """Trains PRESET's heads on the shards below `data`; writes config.json and the heads to `out`.
 
-    Returns the loss of every step. A run that was stopped goes on from its last checkpoint.
+    The heads at 1, 3, 10, 30 and 100 % of the run stay in ``checkpoints/``, each as an encoder that
+    `SparseEncoder.load` reads. Returns the loss of every step. A run that was stopped goes on from its last checkpoint.
     """
     run = encoder_run(preset, settings or {})
     out.mkdir(parents=True, exist_ok=True)
     encoder = SparseEncoder.build(run.encoder)
     images = cached_images(find_shards(data, *SHARDS), encoder.image_trunk, run.image_trunk)
     trainer = HeadTrainer(head_inputs(encoder, images, run), run)
-    losses = fit(trainer, out)
-    trainer.export(encoder)
-    encoder.save_heads(out)
     config = {"name": out.name, "encoder": encoder.config_json(), "run": run.to_json()}
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+    def write(folder: Path) -> None:
+        trainer.export(encoder)
+        encoder.save_heads(folder)
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+    losses = fit(trainer, out, lambda step: _keep(out / "checkpoints" / step_folder(step), write))
+    write(out)
     return losses
 
 
-def fit(trainer: HeadTrainer, out: Path | None) -> list[float]:
-    """All steps of the run, or what a checkpoint in `out` leaves of them."""
+def _keep(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder that appears whole."""
+    aside = folder.with_name("part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write(aside)
+        shutil.rmtree(folder, ignore_errors=True)  # of the same step of the same run
+        aside.replace(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise SparsightError(
+            f"cannot write {folder} ({error}); free some space, and run the same command again"
+        ) from error
+
+
+def fit(
+    trainer: HeadTrainer, out: Path | None, keep: Callable[[int], None] = lambda _: None
+) -> list[float]:
+    """All steps of the run, or what a checkpoint in `out` leaves of them.
+
+    keep: called with the number of finished steps where the heads are to stay (`kept_steps`).
+    """
     run = trainer.run
     matrices = [p for p in trainer.parameters() if p.ndim > 1]
     rest = [p for p in trainer.parameters() if p.ndim <= 1]
@@ -169,7 +198,7 @@ def fit(trainer: HeadTrainer, out: Path | None) -> list[float]:
     ]
     optimiser = torch.optim.AdamW(groups, lr=run.lr, betas=(0.9, 0.98), fused=True)
     losses = _resume(trainer, optimiser, out) if out else []
-    steps = trainer.steps
+    steps, kept = trainer.steps, kept_steps(trainer.steps)
     bar = tqdm(range(len(losses), steps), initial=len(losses), total=steps, unit="step")
     for step in bar:
         warm = min(1.0, (step + 1) / 50)
@@ -189,6 +218,8 @@ def fit(trainer: HeadTrainer, out: Path | None) -> list[float]:
         bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", pressure=f"{trainer.pressure:.2f}")
         if out and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
             _checkpoint(trainer, optimiser, losses, out)
+        if step + 1 in kept:
+            keep(step + 1)
     return losses
 
 

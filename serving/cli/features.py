@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from serving.cli.features_emerge import emerge
 from serving.cli.features_find import FIND_COMMANDS
 from serving.cli.features_report import REPORT_COMMANDS
 from serving.cli.progress import StderrProgress
+from serving.cli.shards import find_shard_files
 
 
 @click.group()
@@ -94,7 +96,7 @@ def build(
 
     if only_words and not words:
         raise click.UsageError("--only-words needs a list of words, --words LIST")
-    folder, shards = read_model(model), _shards(images, "--images")
+    folder, shards = read_model(model), find_shard_files(images, "--images")
     target = out or folder.path / "features"
     candidates = _candidates(shards, words, captions, only_words)
     click.echo(f"{len(candidates)} candidates for names, {len(shards)} shards", err=True)
@@ -114,7 +116,7 @@ def build(
             candidates,
             target,
             fingerprint=folder.fingerprint,
-            test_shards=_shards(test_images, "--test-images"),
+            test_shards=find_shard_files(test_images, "--test-images"),
             forms=english_forms(),
             vocabulary=_known_words(folder.path / "features"),
             embedding=judge,
@@ -135,26 +137,8 @@ def build(
     click.echo(target)
 
 
-for command in (*FIND_COMMANDS, *REPORT_COMMANDS):
+for command in (*FIND_COMMANDS, *REPORT_COMMANDS, emerge):
     features.add_command(command)
-
-
-def _shards(patterns: Sequence[str], option: str) -> list[Path]:
-    from glob import glob
-
-    from sparse_encoder.dataset import refuse_no_archive
-
-    found: list[Path] = []
-    for pattern in patterns:
-        shards = sorted(Path(path) for path in glob(pattern))
-        if not shards:
-            raise click.BadParameter(
-                f"no file matches {pattern!r}; expected webdataset tar files", param_hint=option
-            )
-        for shard in shards:
-            refuse_no_archive(shard, param=option)
-        found += shards
-    return list(dict.fromkeys(found))
 
 
 def _candidates(

@@ -125,7 +125,7 @@ class SparseClipEncoder:
                 images = []
         if images:
             vectors.append(self.image_vectors(images))
-        return samples, torch.cat(vectors)
+        return samples, torch.cat(vectors) if vectors else torch.zeros(0, 1)
 
     @torch.inference_mode()
     def image_vectors(self, images: Sequence[Image.Image]) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.kept_steps import kept_steps
 from sparse_encoder.run_config import override
 from sparse_encoder.towers.config import SparseClipConfig
 from sparse_encoder.towers.presets import TOWER_PRESETS
@@ -19,7 +20,6 @@ _COUNTS = (
     "val_pairs",
     "window",
 )
-KEPT = (0.01, 0.03, 0.1, 0.3, 1.0)  # shares of a run whose checkpoints stay (the paper's Figure 4)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class PretrainRun:
     @property
     def kept_steps(self) -> frozenset[int]:
         """Numbers of finished steps whose checkpoints stay."""
-        return frozenset(max(1, round(share * self.steps)) for share in KEPT)
+        return kept_steps(self.steps)
 
     def local_batch(self, n_ranks: int) -> int:
         """Pairs a step of one rank; raises SparsightError where ranks cannot share evenly."""

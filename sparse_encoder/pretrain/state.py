@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.kept_steps import step_folder, step_of
 from sparse_encoder.pretrain.config import PretrainRun
 from sparse_encoder.pretrain.sharding import Shards
 from sparse_encoder.whole_file import write_whole
@@ -44,7 +45,7 @@ class PretrainState:
 
     def save(self) -> None:
         """Writes the checkpoint of this step, then removes older ones that are not kept."""
-        part, whole = self._folder("part"), self._folder(f"step-{self.step:08d}")
+        part, whole = self._folder("part"), self._folder(step_folder(self.step))
         problem = ""
         try:
             if self.accelerator.is_main_process:
@@ -114,8 +115,8 @@ class PretrainState:
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def _thin_out(self, newest: Path) -> None:
-        for folder in _checkpoints(self.out):
-            if folder != newest and _step_of(folder) not in self.run.kept_steps:
+        for folder in checkpoints_of(self.out):
+            if folder != newest and step_of(folder.name) not in self.run.kept_steps:
                 shutil.rmtree(folder)
 
     def _folder(self, name: str) -> Path:
@@ -124,15 +125,16 @@ class PretrainState:
 
 def newest_checkpoint(out: Path) -> Path | None:
     """The checkpoint with the most steps below `out`, None where there is none."""
-    return max(_checkpoints(out), key=_step_of, default=None)
+    return max(checkpoints_of(out), key=_by_step, default=None)
 
 
-def _checkpoints(out: Path) -> list[Path]:
+def checkpoints_of(out: Path) -> list[Path]:
+    """All checkpoints below `out`, in no order."""
     return [p for p in (out / "checkpoints").glob("step-*") if p.is_dir()]
 
 
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+def _by_step(folder: Path) -> int:
+    return step_of(folder.name)
 
 
 def _read(folder: Path) -> dict[str, Any]:

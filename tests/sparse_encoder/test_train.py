@@ -120,3 +120,16 @@ def test_the_scale_starts_where_the_run_says_but_not_above_its_cap() -> None:
 def test_settings_that_make_no_run_are_refused(settings: dict[str, object], word: str) -> None:
     with pytest.raises(SparsightError, match=word):
         encoder_run("tiny", settings)
+
+
+def test_heads_at_fixed_shares_of_a_run_stay_and_load(data: Path, tmp_path: Path) -> None:
+    losses = train_encoder("tiny", data, tmp_path / "run", SETTINGS)
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    shares = {max(1, round(share * len(losses))) for share in (0.01, 0.03, 0.1, 0.3, 1.0)}
+    assert kept == [f"step-{n:08d}" for n in sorted(shares)]
+    first, last, final = (
+        SparseEncoder.load(tmp_path / "run" / name).image_head.weight
+        for name in (f"checkpoints/{kept[0]}", f"checkpoints/{kept[-1]}", "")
+    )
+    assert torch.equal(last, final)
+    assert not torch.allclose(first, last, atol=1e-2)
