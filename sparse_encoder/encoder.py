@@ -84,7 +84,19 @@ class SparseEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, progress: Progress | None = None) -> "SparseEncoder":
-        """From a model folder: ``config.json`` (key ``encoder``) and ``encoder.safetensors``."""
+        """From a model folder: ``config.json`` (key ``encoder``) and ``encoder.safetensors``.
+
+        With a key ``sae`` the codes are an autoencoder's (see `sae_encoder`).
+        """
+        if "sae" in json.loads((folder / "config.json").read_text()):
+            from sparse_encoder.sae_encoder import SaeEncoder  # which builds on this class
+
+            return SaeEncoder.load_imported(folder, progress)
+        return cls.load_heads(folder, progress)
+
+    @classmethod
+    def load_heads(cls, folder: Path, progress: Progress | None = None) -> "SparseEncoder":
+        """Heads and trunks alone, whatever else the folder holds."""
         config = EncoderConfig(**json.loads((folder / "config.json").read_text())["encoder"])
         encoder = cls.build(config, progress)
         heads = load_file(folder / WEIGHTS)

@@ -74,7 +74,7 @@ class ImportedSae:
             k,
             _norm_of(config),
             bool(config.get("apply_b_dec_to_input", True)),
-            str(config.get("hook_point", config.get("hook_name", ""))),
+            _hook_of(config),
             weights.get("threshold"),
         )
 
@@ -155,6 +155,10 @@ class ImportedSae:
         """
         moved: Tensor = (edited - code) @ self.decoder
         return moved * self._spread(vectors.float())
+
+    def edited(self, vectors: Tensor, code: Tensor, edited: Tensor) -> Tensor:
+        """Dense vectors after an edit of their codes, (batch, width); the very ones without one."""
+        return vectors.float() + self.moved(vectors, code, edited)
 
     def _spread(self, x: Tensor) -> Tensor | float:
         """What one step in the normalised space is in the vector's own, (batch, 1)."""
@@ -246,6 +250,12 @@ def _refuse_kind(config: dict[str, Any], folder: Path) -> None:
             f"architecture {kind!r} with activation {activation!r} is not read; expected a "
             f"standard one with relu or topk, or jumprelu",
         )
+
+
+def _hook_of(config: dict[str, Any]) -> str:
+    if "hook_point" not in config and {"hook_point_layer", "layer_subtype"} <= config.keys():
+        return f"blocks.{config['hook_point_layer']}.{config['layer_subtype']}"  # Prisma's parts
+    return str(config.get("hook_point", config.get("hook_name", "")))
 
 
 def _norm_of(config: dict[str, Any]) -> str:

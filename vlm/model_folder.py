@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,32 @@ class ModelFolder:
         return str(self.config["name"])
 
 
+def read_encoder_model(model: str | Path) -> ModelFolder:
+    """`read_model` for what needs no captioner: a folder with an encoder alone will do.
+
+    Such as `sparsight features import-sae` and `sparsight train encoder` write.
+    """
+    path = find_model(model)
+    try:
+        config = json.loads((path / "config.json").read_text())
+        if "llm" in config or "encoder" not in config:
+            return read_model(model)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        files = [path / "encoder.safetensors"] if "sae" not in config else []
+        for file in files:  # of an imported autoencoder the config holds all hashes
+            digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+        parts = [config["encoder"]["image_trunk"], config["encoder"]["text_trunk"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, SparsightError):
+            raise
+        raise ModelError(
+            f"{path} is no complete encoder ({error}); it needs config.json and the encoder's "
+            "weights, as `sparsight train encoder` or `sparsight features import-sae` writes them"
+        ) from error
+    _add_parts(digest, parts)
+    return ModelFolder(path, config, digest.hexdigest())
+
+
 def read_model(model: str | Path) -> ModelFolder:
     """The model of that name or path. Raises SparsightError with what is missing."""
     path = find_model(model)
@@ -56,7 +83,11 @@ def read_model(model: str | Path) -> ModelFolder:
             f"{path} is no complete model ({error}); it needs config.json, "
             f"{', '.join(_TRAINED)} and features/, as `sparsight train vlm` writes them"
         ) from error
+    _add_parts(digest, parts)
+    return ModelFolder(path, config, digest.hexdigest())
+
+
+def _add_parts(digest: Any, parts: Sequence[str]) -> None:
     for name in parts:
         if name in _PARTS:
             digest.update(f"{name} {_PARTS[name].key}\n".encode())
-    return ModelFolder(path, config, digest.hexdigest())

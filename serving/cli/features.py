@@ -7,6 +7,7 @@ import click
 
 from serving.cli.features_emerge import emerge
 from serving.cli.features_find import FIND_COMMANDS
+from serving.cli.features_import import import_sae
 from serving.cli.features_report import REPORT_COMMANDS
 from serving.cli.progress import StderrProgress
 from serving.cli.shards import find_shard_files
@@ -92,11 +93,11 @@ def build(
     from sparse_encoder.evaluation.independent_embedding import load_embedding
     from sparse_encoder.features import AtlasSettings, build_features
     from vlm.feature_words import english_forms
-    from vlm.model_folder import read_model
+    from vlm.model_folder import read_encoder_model
 
     if only_words and not words:
         raise click.UsageError("--only-words needs a list of words, --words LIST")
-    folder, shards = read_model(model), find_shard_files(images, "--images")
+    folder, shards = read_encoder_model(model), find_shard_files(images, "--images")
     target = out or folder.path / "features"
     candidates = _candidates(shards, words, captions, only_words)
     click.echo(f"{len(candidates)} candidates for names, {len(shards)} shards", err=True)
@@ -137,7 +138,7 @@ def build(
     click.echo(target)
 
 
-for command in (*FIND_COMMANDS, *REPORT_COMMANDS, emerge):
+for command in (*FIND_COMMANDS, *REPORT_COMMANDS, emerge, import_sae):
     features.add_command(command)
 
 

@@ -12,7 +12,7 @@ from sparse_encoder.feature_search import FeatureFinder
 from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import open_image
 from sparse_encoder.wheel import Progress
-from vlm.model_folder import read_model
+from vlm.model_folder import read_encoder_model
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OpenedFeatures:
 
 def open_features(model: str | Path, progress: Progress | None = None) -> OpenedFeatures:
     """The model of that name or folder. Raises SparsightError where its atlas is another model's."""
-    folder = read_model(model)
+    folder = read_encoder_model(model)
     atlas = FeatureAtlas.load(folder.path / "features", fingerprint=folder.fingerprint)
     encoder = SparseEncoder.load(folder.path, progress)
     finder = FeatureFinder(
