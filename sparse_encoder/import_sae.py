@@ -10,8 +10,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sparse_encoder.clip_trunks import block_of
-from sparse_encoder.encoder import WEIGHTS, SparseEncoder
+from sparse_encoder.encoder import WEIGHTS
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.imported_sae import CONFIG as SAE_CONFIG
 from sparse_encoder.imported_sae import WEIGHTS as SAE_WEIGHTS
 from sparse_encoder.imported_sae import ImportedSae
 from sparse_encoder.model_folder import find_model, shipped_models
@@ -38,15 +39,16 @@ def import_sae(source: Path, model: str, out: Path, *, overwrite: bool = False) 
         aside.mkdir(parents=True)
         sae.save(aside / SAE)
         ours = _folder_of_ours(model)
-        config = _with_heads(sae, ours, aside) if ours else _with_clip(sae, model, aside)
+        config = _with_heads(ours, aside) if ours else _with_clip(sae, model, aside)
         made_of = {
-            "sae": file_sha256(aside / SAE / SAE_WEIGHTS),
+            "weights": file_sha256(aside / SAE / SAE_WEIGHTS),
+            "config": file_sha256(aside / SAE / SAE_CONFIG),
             "hook": sae.hook,
             "features": sae.n_features,
         }
         config = {"name": out.name, **config, "sae": {**config["sae"], **made_of}}
         (aside / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        SparseEncoder.load(aside)  # what cannot be used is not left behind
+        encoder = SaeEncoder.load_imported(aside)  # what does not fit is not left behind
         if out.exists():
             shutil.rmtree(out)
         aside.replace(out)
@@ -56,7 +58,7 @@ def import_sae(source: Path, model: str, out: Path, *, overwrite: bool = False) 
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return SaeEncoder.load_imported(out)
+    return encoder
 
 
 def _folder_of_ours(model: str) -> Path | None:
@@ -76,11 +78,10 @@ def _folder_of_ours(model: str) -> Path | None:
     return folder if "encoder" in config else None
 
 
-def _with_heads(sae: ImportedSae, folder: Path, aside: Path) -> dict[str, Any]:
-    dense = SparseEncoder.load(folder)
-    SaeEncoder.on_heads(sae, dense)  # refuses what does not fit
+def _with_heads(folder: Path, aside: Path) -> dict[str, Any]:
     shutil.copyfile(folder / WEIGHTS, aside / WEIGHTS)
-    return {"encoder": dense.config_json(), "sae": {"dense": file_sha256(folder / WEIGHTS)}}
+    config = json.loads((folder / _CONFIG).read_text())
+    return {"encoder": config["encoder"], "sae": {"dense": file_sha256(folder / WEIGHTS)}}
 
 
 def _with_clip(sae: ImportedSae, model: str, aside: Path) -> dict[str, Any]:
