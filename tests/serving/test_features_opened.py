@@ -33,7 +33,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Any) -> Path:
     codes = encoder.encode_images(images)
     build_atlas(encoder, [codes], WORDS, fingerprint="f" * 64).save(tmp_path / "features")
     folder = ModelFolder(tmp_path, config, "f" * 64)
-    monkeypatch.setattr(opened, "read_model", lambda _: folder)
+    monkeypatch.setattr(opened, "read_encoder_model", lambda _: folder)
     return tmp_path
 
 
@@ -59,7 +59,7 @@ def test_the_atlas_of_another_model_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ModelFolder(model, {"name": "tiny"}, "e" * 64)
-    monkeypatch.setattr(opened, "read_model", lambda _: folder)
+    monkeypatch.setattr(opened, "read_encoder_model", lambda _: folder)
     with pytest.raises(SparsightError, match="made for model ffffffffffff") as caught:
         open_features(model)
     assert caught.value.code == "other_fingerprint"
