@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     "word_list",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="What the code is said in, UTF-8, one word or phrase a line.  [default: the words that the "
-    "model's atlas knows]",
+    help="What the code is said in, UTF-8, one word or phrase a line.  [default: the names of the "
+    "photograph's active features]",
 )
 @click.option(
     "--top",
@@ -57,9 +57,9 @@ def explain(
     """Print what a photograph's code is made of, strongest first, as features and as words.
 
     PHOTO may be - for standard input. Activations are raw and in multiples of the feature's p99, the
-    99th percentile of its activations; the share is of the code's squared norm. The words are those of
-    a whole list whose weighted codes add up to the photograph's; a list is read once for a model, 4 ms
-    a word on one CPU core, and kept in the cache.
+    99th percentile of its activations; the share is of the code's squared norm. The words are the few
+    whose weighted codes add up to the photograph's; a list of your own is read once for a model, 4 ms a
+    word on one CPU core, and kept in the cache.
     """
     from sparse_encoder.features import read_word_list
     from sparse_encoder.image import decode_image, open_image

@@ -52,10 +52,10 @@ def explain(
 ) -> Explanation:
     """The photograph as its features and as words; its likeness to `text`; why `word` is said.
 
-    words: what the code is said in, the atlas' vocabulary by default; the first time with a list takes
-    as long as the text tower needs to read it, of which `told` tells (what, share done). top: how
-    many features, words and terms are listed. seed: draws the random features beside the
-    causes of a word. Raises SparsightError, `param` the bare key, for what it refuses.
+    words: what the code is said in, by default the names of all its active features; the first time
+    with a list takes as long as the text tower needs to read it, of which `told` tells (what, share
+    done). top: how many features, words and terms are listed. seed: draws the random features beside
+    the causes of a word. Raises SparsightError, `param` the bare key, for what it refuses.
     """
     return finish(
         explain_in_steps(
@@ -78,10 +78,11 @@ def explain_in_steps(
     """The same, a step at a time: yields the name of each that is done, returns the Explanation."""
     _check(pipeline, text, word, top)
     codes = pipeline.encode([image])
-    _, value = global_entries(codes)
+    index, value = global_entries(codes)
+    names = {pipeline.atlas.names[i] for i in index.tolist()} - {""}
     said = yield from decompose(
         codes,
-        sorted(pipeline.atlas.vocabulary) if words is None else words,
+        sorted(names) if words is None else words,
         pipeline.encoder.encode_texts,
         pipeline.fingerprint,
         top,
