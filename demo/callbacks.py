@@ -13,7 +13,9 @@ from typing import Any
 
 from demo.client import Caption, DemoError, GatewayClient
 from sparse_encoder.errors import SparsightError
-from vlm.shorthand import parse_shorthand
+from vlm.recipe import parse_recipe
+from vlm.recipe_file import recipe_from_bytes, recipe_to_bytes
+from vlm.shorthand import parse_shorthand, write_shorthand
 
 N_STRONGEST = 12  # rows of the table
 N_SLOTS = 8  # sliders
@@ -47,6 +49,17 @@ class Slot:
 
 Slots = tuple[Slot | None, ...]
 NO_SLOTS: Slots = (None,) * N_SLOTS
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The recipe that was loaded, if any."""
+
+    recipe: dict[str, Any] | None = None  # a recipe file's content
+    again: bool = False  # resolved again, if it was made for another model
+
+
+NO_RECIPE = Loaded()
 
 
 @dataclass(frozen=True)
@@ -169,23 +182,41 @@ def split_shorthand(text: str) -> list[str]:
     return out
 
 
-def write_shorthand(edit: dict[str, Any]) -> str:
-    """An edit as the text box would take it."""
-    target = f"#{edit['feature']}" if "feature" in edit else edit["concept"]
-    sign = {"ablate": "=0", "clamp": "=", "scale": "*", "add": "+"}[edit["op"]]
-    dose = "" if edit["op"] == "ablate" else f"{edit['value']:g}"
-    unit = "raw" if edit.get("unit") == "raw" else ""
-    region = "@" + ",".join(f"{x:g}" for x in edit["region"]) if "region" in edit else ""
-    return f"{target}{sign}{dose}{unit}{region}"
+def load_recipe(content: bytes) -> dict[str, Any]:
+    """The recipe in an uploaded file. Raises SparsightError where it is none."""
+    return recipe_from_bytes(content, "the file").to_json()
 
 
-def preview(slots: Slots, values: Sequence[float | None], shorthand: str | None) -> str:
+def save_recipe(
+    client: GatewayClient,
+    name: str,
+    slots: Slots,
+    values: Sequence[float | None],
+    shorthand: str | None,
+    loaded: Loaded,
+) -> str:
+    """The file of a recipe with all that would be sent. Raises SparsightError."""
+    edits = read_edits(slots, values, shorthand)
+    made = client.recipe(" ".join(name.split()), edits, loaded.recipe, loaded.again)
+    return recipe_to_bytes(parse_recipe(made)).decode()
+
+
+def preview(
+    slots: Slots,
+    values: Sequence[float | None],
+    shorthand: str | None,
+    recipe: dict[str, Any] | None = None,
+) -> str:
     """What would be sent, in shorthand; or why it cannot be."""
     try:
         edits = read_edits(slots, values, shorthand)
     except SparsightError as error:
         return error.message
-    return ", ".join(map(write_shorthand, edits))
+    own = ", ".join(map(write_shorthand, edits))
+    if recipe is None:
+        return own
+    theirs = ", ".join(map(write_shorthand, recipe["edits"]))
+    return f"{own}{'; ' if own else ''}recipe {recipe['name']}: {theirs}"
 
 
 def describe(
@@ -196,6 +227,7 @@ def describe(
     values: Sequence[float | None],
     shorthand: str | None,
     streaming: bool,
+    loaded: Loaded = NO_RECIPE,
 ) -> Iterator[Result]:
     """The unsteered caption, then the steered one with its receipt; growing where streamed."""
     if photo is None:
@@ -205,13 +237,13 @@ def describe(
     try:
         edits = read_edits(slots, values, shorthand)
         caption = Caption("")
-        for caption in _captions(client, photo, prompt, [], streaming):
+        for caption in _captions(client, photo, prompt, [], streaming, NO_RECIPE):
             yield Result(caption.text)
         unsteered = caption.text
-        if not edits:
+        if not edits and loaded.recipe is None:
             yield Result(unsteered, note="no edits: move a slider, add a concept or type one")
             return
-        for caption in _captions(client, photo, prompt, edits, streaming):
+        for caption in _captions(client, photo, prompt, edits, streaming, loaded):
             yield Result(unsteered, caption.text, caption.receipt)
         warnings = (caption.receipt or {}).get("warnings", [])
         yield Result(unsteered, caption.text, caption.receipt, note="; ".join(warnings))
@@ -225,8 +257,10 @@ def _captions(
     prompt: str,
     edits: list[dict[str, Any]],
     streaming: bool,
+    loaded: Loaded,
 ) -> Iterator[Caption]:
+    asked = Path(photo), prompt, edits, loaded.recipe, loaded.again
     if streaming:
-        yield from client.stream(Path(photo), prompt, edits)
+        yield from client.stream(*asked)
     else:
-        yield client.caption(Path(photo), prompt, edits)
+        yield client.caption(*asked)

@@ -71,19 +71,44 @@ class GatewayClient:
             found: list[dict[str, Any]] = answer["features"]
             return found
 
-    def caption(self, photo: Path, prompt: str, edits: Sequence[Mapping[str, Any]]) -> Caption:
+    def recipe(
+        self,
+        name: str,
+        edits: Sequence[Mapping[str, Any]],
+        recipe: Mapping[str, Any] | None = None,
+        resolve_again: bool = False,
+    ) -> dict[str, Any]:
+        """A recipe of these edits and those of another, each tried on the gateway's model."""
+        body = {"name": name, "steering": _steering(edits, recipe, resolve_again)}
+        with self._failures():
+            return _checked(self._http.post("/v1/steering/recipe", json=body))
+
+    def caption(
+        self,
+        photo: Path,
+        prompt: str,
+        edits: Sequence[Mapping[str, Any]],
+        recipe: Mapping[str, Any] | None = None,
+        resolve_again: bool = False,
+    ) -> Caption:
         """The whole answer at once."""
-        body = self._chat(photo, prompt, edits)
+        body = self._chat(photo, prompt, _steering(edits, recipe, resolve_again))
         with self._failures():
             answer = _checked(self._http.post("/v1/chat/completions", json=body))
             receipt = (answer.get("steering") or {}).get("receipt")
             return Caption(answer["choices"][0]["message"]["content"], receipt)
 
     def stream(
-        self, photo: Path, prompt: str, edits: Sequence[Mapping[str, Any]]
+        self,
+        photo: Path,
+        prompt: str,
+        edits: Sequence[Mapping[str, Any]],
+        recipe: Mapping[str, Any] | None = None,
+        resolve_again: bool = False,
     ) -> Iterator[Caption]:
         """The answer as it grows; the last Caption is whole and has the receipt."""
-        body = {**self._chat(photo, prompt, edits), "stream": True}
+        body = self._chat(photo, prompt, _steering(edits, recipe, resolve_again))
+        body["stream"] = True
         with self._failures(), self._http.stream("POST", "/v1/chat/completions", json=body) as got:
             if got.status_code >= 400:
                 got.read()
@@ -97,7 +122,7 @@ class GatewayClient:
                     text += choice["delta"].get("content") or ""
                 yield Caption(text, receipt)
 
-    def _chat(self, photo: Path, prompt: str, edits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _chat(self, photo: Path, prompt: str, steering: dict[str, Any]) -> dict[str, Any]:
         content = [
             {"type": "image_url", "image_url": {"url": data_uri(photo)}},
             {"type": "text", "text": prompt},
@@ -106,7 +131,7 @@ class GatewayClient:
             "model": self.model().name,
             "messages": [{"role": "user", "content": content}],
         }
-        return {**body, "steering": {"edits": list(edits)}} if edits else body
+        return {**body, "steering": steering} if steering else body
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -140,6 +165,18 @@ def data_uri(photo: Path) -> str:
         why = error.strerror or error
         raise DemoError(f"the photograph cannot be read: {why}; choose it again") from None
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _steering(
+    edits: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any] | None, resolve_again: bool
+) -> dict[str, Any]:
+    """The ``steering`` object, empty where nothing is asked for."""
+    out: dict[str, Any] = {"edits": list(edits)} if edits else {}
+    if recipe is not None:
+        out["recipe"] = dict(recipe)
+        if resolve_again:
+            out["resolve_again"] = True
+    return out
 
 
 def _checked(answer: httpx.Response) -> dict[str, Any]:

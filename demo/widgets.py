@@ -17,7 +17,7 @@ activations on the reference set; share of the squared norm of the global code. 
 a slider."""
 EDITS = """## Edits
 A slider sets its feature or concept to that many p99; 0 removes it. A feature's slider that is left
-alone sends nothing."""
+alone sends nothing. A recipe is a file of edits; it stays loaded until the edits are reset."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ class Editing:
     shorthand: gr.Textbox
     sent: gr.Textbox
     reset: gr.Button
+    recipe: gr.State  # the loaded recipe's content, or None
+    load: gr.UploadButton
+    again: gr.Checkbox
+    name: gr.Textbox
+    save: gr.Button
+    saved: gr.Code
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,23 @@ def draw_editing() -> Editing:
             label="Or type edits", placeholder="dog=0, cat=1, #812*1.5", scale=3, max_lines=1
         )
         sent = gr.Textbox(label="What will be sent", interactive=False, scale=3, max_lines=2)
-    return Editing(slots, sliders, concept, shorthand, sent, reset)
+    recipe = gr.State(None)
+    with gr.Row(equal_height=True):
+        load = gr.UploadButton(
+            "Load a recipe", file_types=[".json"], type="binary", scale=1, min_width=150
+        )
+        again = gr.Checkbox(
+            False, label="Of another model: resolve its concepts again", scale=2, min_width=250
+        )
+        name = gr.Textbox(label="Name of the recipe", placeholder="then save", scale=2, max_lines=1)
+        save = gr.Button("Save as a recipe", scale=1, min_width=150)
+    # Its download button makes the file in the browser, so that none is left on this machine.
+    saved = gr.Code(
+        label="The recipe's file", language="json", interactive=False, visible=False, max_lines=12
+    )
+    return Editing(
+        slots, sliders, concept, shorthand, sent, reset, recipe, load, again, name, save, saved
+    )
 
 
 def draw_answering() -> Answering:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from demo.callbacks import (
     N_SLOTS,
+    Loaded,
     Slot,
     Slots,
     add_slot,
@@ -16,13 +17,17 @@ from demo.callbacks import (
     describe,
     describe_model,
     feature_slot,
+    load_recipe,
     look,
     preview,
+    save_recipe,
 )
 from demo.client import DemoError, GatewayClient
 from demo.example_photos import example_photos
 from demo.widgets import Answering, Editing, Looking
+from sparse_encoder.errors import SparsightError
 
+Recipe = dict[str, Any] | None  # a recipe file's content
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -38,6 +43,7 @@ def connect(
     looking.examples.click(_example, looking.examples, looking.photo, **QUIET)
     _connect_photo(client, looking, editing, answering)
     _connect_edits(looking, editing, answering)
+    _connect_recipes(client, editing, answering)
     gr.on(
         [answering.go.click, answering.prompt.submit, editing.shorthand.submit],
         partial(_describe, client),
@@ -53,18 +59,37 @@ def connect(
 def _connect_photo(
     client: GatewayClient, looking: Looking, editing: Editing, answering: Answering
 ) -> None:
+    shown = [
+        *(looking.features, looking.table, looking.message),
+        *(answering.message, answering.unsteered, answering.steered, answering.receipt),
+        *(editing.shorthand, editing.sent, editing.slots, *editing.sliders),
+    ]
+    how: dict[str, Any] = {
+        "show_progress": "minimal",
+        "show_progress_on": looking.table,
+        "api_visibility": "private",
+    }
+    looking.photo.change(
+        partial(_show_photo, client), [looking.photo, editing.recipe], shown, **how
+    )
+    editing.reset.click(
+        partial(_reset, client), looking.photo, [editing.recipe, editing.saved, *shown], **how
+    )
+
+
+def _connect_recipes(client: GatewayClient, editing: Editing, answering: Answering) -> None:
+    editing.load.upload(
+        _load,
+        [editing.load, *_edits(editing)],
+        [answering.message, editing.recipe, editing.sent],
+        **QUIET,
+    )
     gr.on(
-        [looking.photo.change, editing.reset.click],
-        partial(_show_photo, client),
-        looking.photo,
-        [
-            *(looking.features, looking.table, looking.message),
-            *(answering.message, answering.unsteered, answering.steered, answering.receipt),
-            *(editing.shorthand, editing.sent, editing.slots, *editing.sliders),
-        ],
-        show_progress="minimal",
-        show_progress_on=looking.table,
-        api_visibility="private",
+        [editing.save.click, editing.name.submit],
+        partial(_save, client),
+        [editing.name, *_edits(editing)],
+        [answering.message, editing.saved],
+        **QUIET,
     )
 
 
@@ -88,30 +113,77 @@ def _connect_edits(looking: Looking, editing: Editing, answering: Answering) -> 
 
 def _edits(editing: Editing) -> list[Any]:
     """The inputs that edits are read from, in the order in which all handlers take them."""
-    return [editing.slots, editing.shorthand, *editing.sliders]
+    first = (editing.recipe, editing.again, editing.slots, editing.shorthand)
+    return [*first, *editing.sliders]
 
 
 def _example(index: int) -> str:
     return str(example_photos()[index])
 
 
-def _show_photo(client: GatewayClient, photo: str | None) -> list[Any]:
-    """Everything anew for another photograph, or for the same one without its edits."""
+def _reset(client: GatewayClient, photo: str | None) -> list[Any]:
+    """The same photograph without edits and recipe."""
+    return [None, gr.Code(visible=False), *_show_photo(client, photo, None)]
+
+
+def _load(
+    content: bytes,
+    _recipe: Recipe,
+    _again: bool,
+    slots: Slots,
+    shorthand: str,
+    *values: float | None,
+) -> list[Any]:
+    try:
+        loaded = load_recipe(content)
+    except SparsightError as error:
+        return [message(error=error.message), gr.skip(), gr.skip()]
+    return [message(), loaded, preview(slots, values, shorthand, loaded)]
+
+
+def _save(
+    client: GatewayClient,
+    name: str,
+    recipe: Recipe,
+    again: bool,
+    slots: Slots,
+    shorthand: str,
+    *values: float | None,
+) -> list[Any]:
+    try:
+        file = save_recipe(client, name, slots, values, shorthand, Loaded(recipe, again))
+    except SparsightError as error:
+        return [message(error=error.message), gr.Code(visible=False)]
+    return [message(), gr.Code(file, visible=True)]
+
+
+def _show_photo(client: GatewayClient, photo: str | None, recipe: Recipe) -> list[Any]:
+    """Everything anew for another photograph, but for the recipe."""
     found = look(client, photo)
     error = message(error=found.error)
     answers = [message(), "", "", None]
-    return [found.features, found.rows, error, *answers, "", "", found.slots, *_draw(found.slots)]
+    sent = preview(found.slots, [None] * N_SLOTS, "", recipe)
+    return [found.features, found.rows, error, *answers, "", sent, found.slots, *_draw(found.slots)]
 
 
-def _add_concept(text: str, slots: Slots, shorthand: str, *values: float | None) -> list[Any]:
+def _add_concept(
+    text: str,
+    recipe: Recipe,
+    _again: bool,
+    slots: Slots,
+    shorthand: str,
+    *values: float | None,
+) -> list[Any]:
     if not text.strip():
         return [gr.skip() for _ in range(4 + N_SLOTS)]
-    return ["", *_add(concept_slot(text), slots, shorthand, values)]
+    return ["", *_add(concept_slot(text), slots, shorthand, values, recipe)]
 
 
 def _add_row(
     event: gr.SelectData,
     features: list[dict[str, Any]],
+    recipe: Recipe,
+    _again: bool,
     slots: Slots,
     shorthand: str,
     *values: float | None,
@@ -120,10 +192,16 @@ def _add_row(
     new = feature_slot(features[row]) if row < len(features) else None
     if new is None:  # a dead feature, or the table has changed since
         return [gr.skip() for _ in range(3 + N_SLOTS)]
-    return _add(new, slots, shorthand, values)
+    return _add(new, slots, shorthand, values, recipe)
 
 
-def _add(new: Slot, slots: Slots, shorthand: str, values: tuple[float | None, ...]) -> list[Any]:
+def _add(
+    new: Slot,
+    slots: Slots,
+    shorthand: str,
+    values: tuple[float | None, ...],
+    recipe: Recipe,
+) -> list[Any]:
     """Message, preview, slots and sliders with one more slider; only that one is redrawn."""
     try:
         grown, at = add_slot(slots, values, new)
@@ -131,11 +209,13 @@ def _add(new: Slot, slots: Slots, shorthand: str, values: tuple[float | None, ..
         return [message(error=error.message), *(gr.skip() for _ in range(2 + N_SLOTS))]
     now = [new.start if i == at else value for i, value in enumerate(values)]
     drawn = [slider if i == at else gr.skip() for i, slider in enumerate(_draw(grown))]
-    return [message(), preview(grown, now, shorthand), grown, *drawn]
+    return [message(), preview(grown, now, shorthand, recipe), grown, *drawn]
 
 
-def _preview(slots: Slots, shorthand: str, *values: float | None) -> str:
-    return preview(slots, values, shorthand)
+def _preview(
+    recipe: Recipe, _again: bool, slots: Slots, shorthand: str, *values: float | None
+) -> str:
+    return preview(slots, values, shorthand, recipe)
 
 
 def _describe(
@@ -143,11 +223,14 @@ def _describe(
     photo: str | None,
     prompt: str,
     streaming: bool,
+    recipe: Recipe,
+    again: bool,
     slots: Slots,
     shorthand: str,
     *values: float | None,
 ) -> Iterator[list[Any]]:
-    for result in describe(client, photo, prompt, slots, values, shorthand, streaming):
+    loaded = Loaded(recipe, again)
+    for result in describe(client, photo, prompt, slots, values, shorthand, streaming, loaded):
         said = message(error=result.error, note=result.note)
         yield [said, result.unsteered, result.steered, result.receipt]
 

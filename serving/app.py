@@ -15,7 +15,18 @@ from serving.health.route import health_routes
 from serving.limits import Limits
 from serving.locate.route import locate_routes
 from serving.models.route import model_routes
+from serving.recipe.route import recipe_routes
 from vlm.pipeline import Pipeline
+
+_ROUTES = (
+    chat_routes,
+    model_routes,
+    locate_routes,  # before the features, which take any word for an index
+    feature_routes,
+    explain_routes,
+    recipe_routes,
+    health_routes,
+)
 
 # Adds a page to the application, e.g. at /demo. It comes in from outside, since no import of ours
 # may point up to the pages.
@@ -41,14 +52,7 @@ def create_app(
     # No pages of documentation: FastAPI's load their scripts from a network that may not be there.
     app = FastAPI(title="Sparsight", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for routes in (
-        chat_routes,
-        model_routes,
-        locate_routes,
-        feature_routes,
-        explain_routes,
-        health_routes,
-    ):
+    for routes in _ROUTES:
         app.include_router(routes(gateway))
     add_error_handlers(app)
     for mount in mounts:

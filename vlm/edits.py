@@ -1,6 +1,6 @@
 """A steering edit as a user writes it, and every refusal that needs no model to be seen.
 
-One shape (docs/reference/edits.md), the same in Python, JSON, presets, flags and receipts. What
+One shape (docs/reference/edits.md), the same in Python, JSON, recipes, flags and receipts. What
 needs the model's atlas (unknown concepts, dead features, raw doses) is refused in concepts.py.
 """
 
@@ -79,7 +79,7 @@ def parse_edit(item: object, param: str = "edit") -> Edit:
     """One edit from its JSON shape; the refusal's `param` is `param` plus the offending key."""
     if not isinstance(item, dict):
         raise SparsightError(f"{param} is {_kind(item)}, expected an object", param=param)
-    _refuse_unknown_keys(item, KEYS, param)
+    refuse_unknown_keys(item, KEYS, param)
     if "op" not in item:
         raise SparsightError(
             f"{param} has no op; expected one of {', '.join(get_args(Op))}", param=f"{param}.op"
@@ -112,7 +112,7 @@ def parse_edits(
         return ()
     if not isinstance(steering, dict):
         raise SparsightError(f"{param} is {_kind(steering)}, expected an object", param=param)
-    _refuse_unknown_keys(steering, ("edits", "receipt"), param)
+    refuse_unknown_keys(steering, ("edits", "receipt"), param)
     if not isinstance(steering.get("receipt", True), bool):
         key = f"{param}.receipt"
         raise SparsightError(
@@ -135,28 +135,6 @@ def parse_edits(
         refuse_missing_image(edit, n_images, f"{key}[{i}]")
         refuse_missing_feature(edit, n_features, f"{key}[{i}]")
     return edits
-
-
-def preset_steering(preset: object, *, fingerprint: str, param: str = "preset") -> object:
-    """The ``steering`` object of a preset ``{"fingerprint", "steering"}``, for parse_edits.
-
-    Raises SparsightError where the preset was made for a model with another fingerprint.
-    """
-    if not isinstance(preset, dict):
-        raise SparsightError(f"{param} is {_kind(preset)}, expected an object", param=param)
-    _refuse_unknown_keys(preset, ("fingerprint", "steering"), param)
-    for key in ("fingerprint", "steering"):
-        if key not in preset:
-            raise SparsightError(f"{param} has no {key}", param=f"{param}.{key}")
-    if preset["fingerprint"] != fingerprint:
-        raise SparsightError(
-            f"{param} was made for model {str(preset['fingerprint'])[:12]}, this is "
-            f"{fingerprint[:12]}: its feature numbers and doses mean other things here; make the "
-            f"preset again with this model",
-            param=f"{param}.fingerprint",
-            code="other_fingerprint",
-        )
-    return preset["steering"]
 
 
 def refuse_too_many(n_edits: int, param: str) -> None:
@@ -279,7 +257,8 @@ def _refusal(key: str, message: str) -> SparsightError:
     return SparsightError(message, param=key)
 
 
-def _refuse_unknown_keys(item: dict[Any, Any], known: tuple[str, ...], param: str) -> None:
+def refuse_unknown_keys(item: dict[Any, Any], known: tuple[str, ...], param: str) -> None:
+    """Raises SparsightError at the first key that is none of `known`, with the closest."""
     for key in item:
         if key not in known:
             near = get_close_matches(str(key), known, n=1)

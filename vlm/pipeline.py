@@ -21,6 +21,7 @@ from sparse_encoder.image import DecodedImage
 from sparse_encoder.wheel import Progress
 from vlm.answer_text import AnswerText, FinishReason
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
+from vlm.asked_edits import AskedEdits, asked_edits
 from vlm.concepts import resolve
 from vlm.decoding import Sampling, decode
 from vlm.edits import Edit
@@ -30,6 +31,7 @@ from vlm.projector import Projector, ProjectorConfig
 from vlm.projector_file import load_projector
 from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt import Receipt, make_receipt
+from vlm.request import Request, caption_request
 from vlm.template import (
     DEFAULT_PROMPT,
     ImagePart,
@@ -40,16 +42,6 @@ from vlm.template import (
 )
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
-
-
-@dataclass(frozen=True)
-class Request:
-    """A chat and what to do to the codes of its images."""
-
-    messages: tuple[Message, ...]
-    edits: tuple[Edit, ...] = ()
-    sampling: Sampling = Sampling()
-    want_receipt: bool = False  # also without edits
 
 
 @dataclass(frozen=True)
@@ -74,18 +66,6 @@ class Steered:
 class _Prepared:
     prompt: Tensor  # (tokens, hidden)
     receipt: Receipt | None
-
-
-def caption_request(
-    image: DecodedImage,
-    *,
-    prompt: str = DEFAULT_PROMPT,
-    edits: Sequence[Edit] = (),
-    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
-) -> Request:
-    """One photograph and one question."""
-    parts = (ImagePart(image), TextPart(prompt))
-    return Request((Message("user", parts),), tuple(edits), sampling)
 
 
 class Pipeline:
@@ -168,6 +148,12 @@ class Pipeline:
         edited, applied = apply_edits(codes, resolved, reach=self.reach)
         return Steered(edited, applied, steering_warnings(applied, self.atlas))
 
+    def asked_edits(self, codes: Codes, request: Request) -> AskedEdits:
+        """All edits of a request whose images have these codes."""
+        return asked_edits(
+            request, codes, self.atlas, self.fingerprint, lambda photo: self.encode([photo])
+        )
+
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request, generated as one batch."""
         if not requests:
@@ -208,7 +194,7 @@ class Pipeline:
     @torch.inference_mode()
     def _prepare(self, request: Request) -> _Prepared:
         images = chat_images(request.messages)
-        if request.edits and not images:
+        if request.is_steered and not images:
             raise SparsightError(
                 "steering changes the codes of images, and this request has none; add an image "
                 "or leave steering out",
@@ -220,19 +206,22 @@ class Pipeline:
         receipt = None
         if images:
             codes = self.encode(images)
-            steered = self.steer(codes, request.edits)
+            asked = self.asked_edits(codes, request)
+            with asked.at_their_place():
+                steered = self.steer(codes, asked.edits)
             for soft, after in zip(self.soft_tokens(steered.codes), pieces[1:], strict=True):
                 vectors += [soft, embed(self.model, after)]
-            if request.edits or request.want_receipt:
+            if request.is_steered or request.want_receipt:
                 receipt = make_receipt(
                     fingerprint=self.fingerprint,
                     images=[i.sha256 for i in images],
-                    edits=request.edits,
+                    edits=asked.edits,
                     applied=steered.applied,
                     before=codes,
                     after=steered.codes,
                     warnings=steered.warnings,
                     reach=self.reach,
+                    recipes=asked.recipes,
                 )
         elif request.want_receipt:
             receipt = make_receipt(

@@ -3,12 +3,13 @@
 JSON, version 1: ``fingerprint`` of the model, ``images`` (sha256 of the bytes of each), the
 ``steering`` as it was asked for, ``edits`` (one a feature and image, with doses and activations of
 the global code), ``reach`` (the rule of reach.py), ``norms`` of the global codes, ``warnings``, and
-``codes_sha256`` of all edited codes. Floats are written in full, so equal means equal to the bit.
+``codes_sha256`` of all edited codes; ``recipes``, where there were any, with the edits that each
+brought. Floats are written in full, so equal means equal to the bit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 
@@ -18,8 +19,9 @@ from sparse_encoder.image import DecodedImage
 from vlm.apply import AppliedEdit
 from vlm.edits import Edit, Op, parse_edits
 from vlm.reach import DEFAULT_REACH, Reach
+from vlm.receipt_json import json_items, json_object, typed, wrong
+from vlm.recipe import RecipeUse
 
-T = TypeVar("T")
 VERSION = 1
 KEYS = (
     "version", "fingerprint", "images", "steering", "edits", "reach", "norms", "warnings",
@@ -39,9 +41,11 @@ class Receipt:
     codes_sha256: str | None
     reach: Reach = DEFAULT_REACH
     warnings: tuple[str, ...] = ()
+    recipes: tuple[RecipeUse, ...] = ()  # names; nothing that the codes depend on
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of the module's docstring."""
+        recipes = {"recipes": [use.to_json() for use in self.recipes]} if self.recipes else {}
         return {
             "version": VERSION,
             "fingerprint": self.fingerprint,
@@ -52,42 +56,49 @@ class Receipt:
             "norms": [{"before": before, "after": after} for before, after in self.norms],
             "warnings": list(self.warnings),
             "codes_sha256": self.codes_sha256,
+            **recipes,
         }
 
     @classmethod
     def from_json(cls, data: object) -> "Receipt":
         """The receipt that to_json gave. Raises SparsightError, `param` the key, for any other."""
-        top = _object(data, KEYS, "receipt")
+        top = json_object(data, KEYS, "receipt", optional=("recipes",))
         if top["version"] != VERSION:
             raise SparsightError(
                 f"receipt.version is {top['version']!r}, this program reads version {VERSION}",
                 param="receipt.version",
             )
         images = tuple(
-            _typed(_object(item, ("sha256",), at)["sha256"], str, f"{at}.sha256")
-            for at, item in _items(top["images"], "receipt.images")
+            typed(json_object(item, ("sha256",), at)["sha256"], str, f"{at}.sha256")
+            for at, item in json_items(top["images"], "receipt.images")
         )
         rule: Reach = top["reach"]
         if rule not in get_args(Reach):
-            raise _wrong("receipt.reach", f"one of {', '.join(get_args(Reach))}")
+            raise wrong("receipt.reach", f"one of {', '.join(get_args(Reach))}")
         digest = top["codes_sha256"]
+        edits = parse_edits(
+            top["steering"],
+            n_images=len(images),
+            n_features=2**31,  # the model's own count is checked when the codes are rebuilt
+            param="receipt.steering",
+        )
         return cls(
-            fingerprint=_typed(top["fingerprint"], str, "receipt.fingerprint"),
+            fingerprint=typed(top["fingerprint"], str, "receipt.fingerprint"),
             images=images,
-            edits=parse_edits(
-                top["steering"],
-                n_images=len(images),
-                n_features=2**31,  # the model's own count is checked when the codes are rebuilt
-                param="receipt.steering",
-            ),
+            edits=edits,
             applied=tuple(
-                _applied_from_json(item, at) for at, item in _items(top["edits"], "receipt.edits")
+                _applied_from_json(item, at)
+                for at, item in json_items(top["edits"], "receipt.edits")
             ),
-            norms=tuple(_norms(item, at) for at, item in _items(top["norms"], "receipt.norms")),
-            codes_sha256=None if digest is None else _typed(digest, str, "receipt.codes_sha256"),
+            norms=tuple(_norms(item, at) for at, item in json_items(top["norms"], "receipt.norms")),
+            codes_sha256=None if digest is None else typed(digest, str, "receipt.codes_sha256"),
             reach=rule,
             warnings=tuple(
-                _typed(item, str, at) for at, item in _items(top["warnings"], "receipt.warnings")
+                typed(item, str, at) for at, item in json_items(top["warnings"], "receipt.warnings")
+            ),
+            recipes=tuple(
+                _use(item, len(edits), at)
+                for at, item in json_items(top.get("recipes", []), "receipt.recipes")
             ),
         )
 
@@ -102,6 +113,7 @@ def make_receipt(
     after: Codes | None,
     warnings: Sequence[str] = (),
     reach: Reach = DEFAULT_REACH,
+    recipes: Sequence[RecipeUse] = (),
 ) -> Receipt:
     """The receipt of one request; `images` are sha256 digests, codes are None without images."""
     norms: tuple[tuple[float, float], ...] = ()
@@ -116,6 +128,7 @@ def make_receipt(
         codes_sha256=None if after is None else after.sha256(),
         reach=reach,
         warnings=tuple(warnings),
+        recipes=tuple(recipes),
     )
 
 
@@ -175,6 +188,7 @@ def verify_receipt(
         before=codes,
         after=steered.codes if steered else None,
         warnings=steered.warnings if steered else (),
+        recipes=claimed.recipes,
     )
     return _differences("", claimed.to_json(), rebuilt.to_json())
 
@@ -218,66 +232,42 @@ def _applied_from_json(item: object, at: str) -> AppliedEdit:
     keys = (
         "edit", "image", "feature", "name", "op", "dose", "before", "after", "cells_changed",
     )  # fmt: skip
-    data = _object(item, keys, at)
-    dose = _object(data["dose"], ("raw", "p99"), f"{at}.dose", optional=("factor",))
+    data = json_object(item, keys, at)
+    dose = json_object(data["dose"], ("raw", "p99"), f"{at}.dose", optional=("factor",))
     if data["op"] not in get_args(Op):
-        raise _wrong(f"{at}.op", f"one of {', '.join(get_args(Op))}")
+        raise wrong(f"{at}.op", f"one of {', '.join(get_args(Op))}")
     whole = {
-        key: _typed(data[key], int, f"{at}.{key}")
+        key: typed(data[key], int, f"{at}.{key}")
         for key in ("edit", "image", "feature", "cells_changed")
     }
     return AppliedEdit(
         **whole,
-        name=_typed(data["name"], str, f"{at}.name"),
+        name=typed(data["name"], str, f"{at}.name"),
         op=data["op"],
         dose_raw=_dose(dose["raw"], f"{at}.dose.raw"),
         dose_p99=_dose(dose["p99"], f"{at}.dose.p99"),
         factor=_dose(dose.get("factor"), f"{at}.dose.factor"),
-        before=_typed(data["before"], float, f"{at}.before"),
-        after=_typed(data["after"], float, f"{at}.after"),
+        before=typed(data["before"], float, f"{at}.before"),
+        after=typed(data["after"], float, f"{at}.after"),
     )
 
 
+def _use(item: object, n_edits: int, at: str) -> RecipeUse:
+    data = json_object(item, ("name", "description", "fingerprint", "edits"), at)
+    texts = {
+        key: typed(data[key], str, f"{at}.{key}") for key in ("name", "description", "fingerprint")
+    }
+    edits = tuple(typed(i, int, place) for place, i in json_items(data["edits"], f"{at}.edits"))
+    if any(not 0 <= i < n_edits for i in edits):
+        raise wrong(f"{at}.edits", f"a list of indices into the receipt's {n_edits} edits")
+    return RecipeUse(**texts, edits=edits)
+
+
 def _dose(item: object, at: str) -> float | None:
-    return None if item is None else _typed(item, float, at)
+    return None if item is None else typed(item, float, at)
 
 
 def _norms(item: object, at: str) -> tuple[float, float]:
-    data = _object(item, ("before", "after"), at)
-    before, after = (_typed(data[key], float, f"{at}.{key}") for key in ("before", "after"))
+    data = json_object(item, ("before", "after"), at)
+    before, after = (typed(data[key], float, f"{at}.{key}") for key in ("before", "after"))
     return before, after
-
-
-def _object(
-    item: object, keys: Sequence[str], at: str, *, optional: Sequence[str] = ()
-) -> dict[str, Any]:
-    """A JSON object with exactly these keys."""
-    if not isinstance(item, dict):
-        raise _wrong(at, "an object")
-    for key in keys:
-        if key not in item:
-            raise SparsightError(f"{at} has no {key}; is it a receipt?", param=f"{at}.{key}")
-    for key in item:
-        if key not in keys and key not in optional:
-            raise SparsightError(f"{at} has an unknown key {key!r}", param=f"{at}.{key}")
-    return item
-
-
-def _items(item: object, at: str) -> list[tuple[str, object]]:
-    """The entries of a JSON list, each with its place in words."""
-    if not isinstance(item, list):
-        raise _wrong(at, "a list")
-    return [(f"{at}[{i}]", entry) for i, entry in enumerate(item)]
-
-
-def _typed(item: object, kind: type[T], at: str) -> T:
-    if kind is float and isinstance(item, int) and not isinstance(item, bool):
-        item = float(item)  # JSON writers may drop the point of 1.0
-    if not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool):
-        words = {str: "a string", int: "a whole number", float: "a number"}
-        raise _wrong(at, words[kind])
-    return item
-
-
-def _wrong(at: str, expected: str) -> SparsightError:
-    return SparsightError(f"{at} is not {expected}; is it a receipt?", param=at)

@@ -6,6 +6,7 @@ p99 unless ``raw`` follows; ``@`` limits the edit to a region.
 """
 
 import re
+from collections.abc import Mapping
 from reprlib import repr as short
 from typing import Any
 
@@ -36,6 +37,20 @@ def parse_shorthand(text: str, *, param: str = "steer") -> dict[str, Any]:
         message = error.message.removeprefix("edit.")
         raise SparsightError(f"{short(text)}: {message}", param=param, code=error.code) from None
     return edit
+
+
+def write_shorthand(edit: Mapping[str, Any]) -> str:
+    """The JSON shape of an edit as a user would type it, for reading: numbers are rounded.
+
+    What the shorthand has no sign for, `k` and `image`, follows in brackets.
+    """
+    target = f"#{edit['feature']}" if "feature" in edit else edit["concept"]
+    sign = {"ablate": "=0", "clamp": "=", "scale": "*", "add": "+"}[edit["op"]]
+    dose = f"{edit['value']:g}" if "value" in edit else ""
+    unit = "raw" if edit.get("unit") == "raw" else ""
+    region = "@" + ",".join(f"{x:g}" for x in edit["region"]) if "region" in edit else ""
+    more = [f"{key} {edit[key]}" for key in ("k", "image") if key in edit]
+    return f"{target}{sign}{dose}{unit}{region}" + (f" ({', '.join(more)})" if more else "")
 
 
 def _target(text: str, target: str, param: str) -> dict[str, Any]:

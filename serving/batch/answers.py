@@ -84,7 +84,13 @@ def _captions(
 def _request(image: DecodedImage, prompt: str, steering: Steering, plan: Plan) -> Request:
     sampling = Sampling(max_tokens=plan.max_tokens)
     request = caption_request(image, prompt=prompt, edits=steering.edits, sampling=sampling)
-    return replace(request, want_receipt=True)
+    return replace(
+        request,
+        want_receipt=True,
+        recipe=steering.recipe,
+        resolve_again=steering.resolve_again,
+        steer_from=steering.steer_from,
+    )
 
 
 def _global_code(codes: Codes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], int]:

@@ -1,12 +1,13 @@
 """What is made of each photograph: prompts x steerings, codes, an embedding."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sparse_encoder.errors import SparsightError
 from vlm.edits import Edit
 from vlm.pipeline import DEFAULT_PROMPT, Sampling
+from vlm.recipe import Recipe
+from vlm.steer_from import SteerFrom
 
 Embedding = Literal["dense", "sparse"]
 MAX_CAPTIONS = 256  # a photograph
@@ -18,6 +19,21 @@ class Steering:
 
     name: str
     edits: tuple[Edit, ...] = ()
+    recipe: Recipe | None = None
+    resolve_again: bool = False
+    steer_from: SteerFrom | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the name; equal steerings give equal objects."""
+        out: dict[str, Any] = {"edits": [edit.to_json() for edit in self.edits]}
+        if self.recipe is not None:
+            out["recipe"] = self.recipe.to_json()
+        if self.steer_from is not None:
+            out["steer_from"] = {
+                "sha256": self.steer_from.photo.sha256,
+                "top": self.steer_from.top,
+            }
+        return out
 
 
 PLAIN = Steering("plain")
@@ -38,7 +54,7 @@ class Plan:
         names = [steering.name for steering in self.steerings]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SparsightError(
-                f"two steerings are called {twice[0]!r}; give each its own name", param="preset"
+                f"two steerings are called {twice[0]!r}; give each its own name", param="recipe"
             )
         if len(set(self.prompts)) < len(self.prompts):
             raise SparsightError("the same prompt is given twice", param="prompt")
@@ -71,16 +87,13 @@ class Plan:
             return {
                 "fingerprint": self.fingerprint,
                 "prompt": self.prompts[0],
-                "steering": {"edits": [edit.to_json() for edit in self.steerings[0].edits]},
+                "steering": self.steerings[0].to_json(),
                 "max_tokens": self.max_tokens,
             }
         return {
             "fingerprint": self.fingerprint,
             "prompts": list(self.prompts),
-            "steerings": [
-                {"name": each.name, "edits": [edit.to_json() for edit in each.edits]}
-                for each in self.steerings
-            ],
+            "steerings": [{"name": each.name, **each.to_json()} for each in self.steerings],
             "max_tokens": self.max_tokens,
             "codes": self.codes,
             "embedding": self.embedding,
@@ -117,38 +130,3 @@ def sweep(text: str, *, param: str = "sweep") -> list[tuple[str, dict[str, Any]]
     target, doses = head[: found.end()], head[found.end() :].split(",")
     each = [f"{target}{dose.strip()}{at}{region}" for dose in doses]
     return [(one, parse_shorthand(one, param=param)) for one in each]
-
-
-def read_presets(path: str, *, fingerprint: str, n_features: int) -> Sequence[Steering]:
-    """The steerings of a preset file: one preset, named after the file, or an object of several.
-
-    Raises SparsightError where the file is none, or was made for another model.
-    """
-    import json
-    from pathlib import Path
-
-    from vlm.edits import parse_edits, preset_steering
-
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SparsightError(
-            f"the preset {path} cannot be read: {error.strerror or error}", param="preset"
-        ) from error
-    except ValueError as error:
-        raise SparsightError(f"{path} is no JSON: {error}", param="preset") from error
-    single = isinstance(content, dict) and "steering" in content
-    presets = {Path(path).stem: content} if single else content
-    if not isinstance(presets, dict) or not presets:
-        raise SparsightError(
-            f"{path} holds no preset; expected {{'fingerprint': ..., 'steering': ...}}, or an "
-            "object of such presets by name",
-            param="preset",
-        )
-    found = []
-    for name, preset in presets.items():
-        where = f"{path}: {name}"
-        steering = preset_steering(preset, fingerprint=fingerprint, param=where)
-        edits = parse_edits(steering, n_images=1, n_features=n_features, param=where)
-        found.append(Steering(name, edits))
-    return found

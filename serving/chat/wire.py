@@ -145,9 +145,11 @@ class ChatRequest(Wire):
     temperature: float = Field(0.0, ge=0, le=2, description="0, also when missing: greedy.")
     top_p: float = Field(1.0, gt=0, le=1)
     user: str | None = Field(None, description="Read and not used.")
-    # Checked by vlm.edits, the one reader of edits for all sides; its refusals name the key.
+    # Checked by serving.steering_body; vlm.edits is the one reader of edits for all sides.
     steering: Any = Field(
-        None, description='{"edits": [...], "receipt": bool}; receipt is true with edits.'
+        None,
+        description='{"edits": [...], "recipe": {...}, "resolve_again": bool, "steer_from": {...}, '
+        '"receipt": bool}; receipt is true with edits.',
     )
 
 

@@ -25,8 +25,8 @@ from serving.chat.wire import (
 from serving.data_uri import read_image
 from serving.errors import ModelNotFoundError
 from serving.limits import Limits
+from serving.steering_body import read_steering
 from sparse_encoder.errors import SparsightError
-from vlm.edits import parse_edits
 from vlm.pipeline import Answer, ImagePart, Message, Pipeline, Request, Sampling, TextPart
 
 
@@ -42,15 +42,22 @@ def read_chat(body: ChatRequest, pipeline: Pipeline, limits: Limits) -> Request:
             param="stream_options",
         )
     n_images = _check_messages(body.messages, limits)
-    edits = parse_edits(body.steering, n_images=n_images, n_features=pipeline.n_features)
-    asked = body.steering.get("receipt") if body.steering is not None else None
+    asked = read_steering(
+        body.steering,
+        n_images=n_images,
+        n_features=pipeline.n_features,
+        fingerprint=pipeline.fingerprint,
+    )
     return Request(
         messages=tuple(
             _read_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)
         ),
-        edits=edits,
+        edits=asked.edits,
         sampling=_sampling(body, limits),
-        want_receipt=bool(edits) if asked is None else asked,
+        want_receipt=asked.changes if asked.receipt is None else asked.receipt,
+        recipe=asked.recipe,
+        resolve_again=asked.resolve_again,
+        steer_from=asked.steer_from,
     )
 
 

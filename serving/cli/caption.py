@@ -17,11 +17,11 @@ from serving.cli.caption_options import (
     source_options,
     wish_options,
 )
-from serving.cli.options import load_pipeline, model_option
+from serving.cli.options import load_pipeline, model_option, read_steer_from
 
 if TYPE_CHECKING:
     from serving.batch.journal import Journal
-    from serving.batch.plan import Plan
+    from serving.batch.plan import Plan, Steering
     from serving.batch.result import Result
     from serving.batch.sinks import Sink
     from serving.batch.sources import Source
@@ -99,29 +99,52 @@ def _open(
 
 
 def _plan(asked: Asked, pipeline: "Pipeline") -> "Plan":
-    from serving.batch.plan import PLAIN, Plan, Steering, read_presets, sweep
-    from vlm.edits import parse_edits
+    from serving.batch.plan import PLAIN, Plan
     from vlm.pipeline import DEFAULT_PROMPT
 
-    def steering(name: str, *more: dict[str, Any]) -> Steering:
-        wanted = {"edits": [*asked.steer, *more]}
-        n = pipeline.n_features
-        return Steering(name, parse_edits(wanted, n_images=1, n_features=n, param="steer"))
-
-    base = steering("steer")
-    steerings = [PLAIN] if asked.plain else []
-    steerings += [steering(name, edit) for text in asked.sweep for name, edit in sweep(text)]
-    for path in asked.preset:
-        found = read_presets(path, fingerprint=pipeline.fingerprint, n_features=pipeline.n_features)
-        steerings += [Steering(each.name, (*base.edits, *each.edits)) for each in found]
+    base, more = _steerings(asked, pipeline)
+    steered = more or ([base] if base.edits or base.steer_from else [])
     return Plan(
         fingerprint=pipeline.fingerprint,
         prompts=(asked.prompt or (DEFAULT_PROMPT,)) if asked.caption else (),
-        steerings=tuple(steerings or [base if base.edits else PLAIN]),
+        steerings=tuple([PLAIN, *steered] if asked.plain or not steered else steered),
         max_tokens=asked.max_tokens,
         codes=asked.codes,
         embedding=asked.embedding,
     )
+
+
+def _steerings(asked: Asked, pipeline: "Pipeline") -> "tuple[Steering, list[Steering]]":
+    """What --steer and --steer-from ask for, and that with each dose of a sweep and each recipe."""
+    from dataclasses import replace
+
+    from serving.batch.plan import Steering, sweep
+    from vlm.edits import parse_edits
+    from vlm.recipe_file import read_recipe_file
+
+    other = read_steer_from(asked.steer_from, asked.top) if asked.steer_from else None
+
+    def steering(name: str, *more: dict[str, Any]) -> Steering:
+        wanted = {"edits": [*asked.steer, *more]}
+        n = pipeline.n_features
+        edits = parse_edits(wanted, n_images=1, n_features=n, param="steer")
+        return Steering(name, edits, steer_from=other)
+
+    base = steering("steer")
+    found = [steering(name, edit) for text in asked.sweep for name, edit in sweep(text)]
+    for path in asked.recipe:
+        recipe = read_recipe_file(path)
+        # Refused here already, before the first photograph, where it is another model's.
+        recipe.edits_for(
+            pipeline.fingerprint,
+            pipeline.n_features,
+            resolve_again=asked.resolve_again,
+            param=path,
+        )
+        found.append(
+            replace(base, name=recipe.name, recipe=recipe, resolve_again=asked.resolve_again)
+        )
+    return base, found
 
 
 def _sinks(asked: Asked, plan: "Plan", journal: "Journal", opened: ExitStack) -> "list[Sink]":

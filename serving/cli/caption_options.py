@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from serving.cli.options import read_edits
+from serving.cli.options import steer_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,8 +19,11 @@ class Asked:
     column: str | None
     root: str
     steer: tuple[dict[str, Any], ...]
+    resolve_again: bool
+    steer_from: str | None
+    top: int
     sweep: tuple[str, ...]
-    preset: tuple[str, ...]
+    recipe: tuple[str, ...]
     plain: bool
     prompt: tuple[str, ...]
     caption: bool
@@ -79,16 +82,7 @@ source_options = _options(
     ),
 )
 wish_options = _options(
-    click.option(
-        "--steer",
-        multiple=True,
-        callback=read_edits,
-        metavar="EDIT",
-        help="Edit of the code, may be repeated: dog=0 removes, cat=1 sets to 1 p99 (the concept's "
-        "99th percentile; at most 8), cat=1.2raw in raw units, cat*1.5 scales, cat+0.4 adds, "
-        "#812=1 names a feature, cat=1@0,0,0.5,1 keeps to a region x0,y0,x1,y1 in fractions of "
-        "the image.",
-    ),
+    steer_options,
     click.option(
         "--sweep",
         multiple=True,
@@ -97,12 +91,12 @@ wish_options = _options(
         "--steer; may be repeated.",
     ),
     click.option(
-        "--preset",
+        "--recipe",
         multiple=True,
         metavar="FILE.json",
-        help="A caption for each preset in this file, on top of --steer; may be repeated.",
+        help="The edits of this recipe, on top of --steer; a caption for each, where repeated.",
     ),
-    click.option("--plain", is_flag=True, help="With --sweep or --preset: an unsteered one too."),
+    click.option("--plain", is_flag=True, help="With steered captions: an unsteered one too."),
     click.option(
         "--prompt",
         multiple=True,
@@ -206,12 +200,14 @@ def refuse_misuse(photos: tuple[str, ...], asked: Asked) -> None:
         }
         for name in (name for name, given in needs.items() if given):
             raise click.UsageError(f"{name} needs --out, the file that remembers what is done")
-    steered = asked.steer or asked.sweep or asked.preset
+    steered = asked.steer or asked.sweep or asked.recipe or asked.steer_from
     if not asked.caption and (steered or asked.prompt):
         raise click.UsageError("--no-caption leaves nothing to steer or to ask")
     if not asked.caption and asked.sidecar:
         raise click.UsageError("--no-caption leaves nothing to write into a sidecar")
-    if asked.plain and not (asked.sweep or asked.preset):
-        raise click.UsageError("--plain goes with --sweep or --preset")
+    if asked.plain and not steered:
+        raise click.UsageError("--plain goes with --steer, --sweep, --recipe or --steer-from")
+    if asked.resolve_again and not asked.recipe:
+        raise click.UsageError("--resolve-again goes with --recipe")
     if (asked.codes or asked.embedding) and asked.out is None and not asked.as_json:
         raise click.UsageError("--codes and --embedding need --json or --out")

@@ -15,6 +15,7 @@ from serving.cli.explain import explain
 from serving.cli.features import features
 from serving.cli.locate import locate
 from serving.cli.serve import serve
+from serving.cli.steering import steering
 from serving.cli.train import train
 from serving.cli.verify import verify
 
@@ -48,7 +49,18 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING)
 
 
-for command in (assemble, caption, evaluate, explain, features, locate, serve, train, verify):
+for command in (
+    assemble,
+    caption,
+    evaluate,
+    explain,
+    features,
+    locate,
+    serve,
+    steering,
+    train,
+    verify,
+):
     main.add_command(command)
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 class ModelSteering(BaseModel):
     """Ours: what a client needs to know before it writes edits."""
 
-    fingerprint: str  # sha256 over config and parts; receipts and presets carry it
+    fingerprint: str  # sha256 over config and parts; receipts and recipes carry it
     n_features: int
 
 

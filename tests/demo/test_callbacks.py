@@ -12,6 +12,7 @@ from demo.callbacks import (
     N_SLOTS,
     NO_SLOTS,
     STEP,
+    Loaded,
     Result,
     Slot,
     Slots,
@@ -21,15 +22,16 @@ from demo.callbacks import (
     describe_model,
     feature_row,
     feature_slot,
+    load_recipe,
     look,
     preview,
     read_edits,
+    save_recipe,
     split_shorthand,
-    write_shorthand,
 )
 from demo.client import DemoError, GatewayClient
 from sparse_encoder.errors import SparsightError
-from vlm.shorthand import parse_shorthand
+from vlm.shorthand import parse_shorthand, write_shorthand
 
 UNTOUCHED: list[float | None] = [None] * N_SLOTS
 
@@ -261,3 +263,64 @@ def test_warnings_of_the_receipt_are_shown(
 def _warned(caption: Any) -> Any:
     caption.receipt["warnings"] = ["edit 0 changed nothing"]
     return caption
+
+
+RECIPE = {
+    "name": "no dog",
+    "description": "",
+    "fingerprint": "f" * 64,
+    "edits": [{"op": "ablate", "feature": 0}],
+}
+
+
+def last(results: Any) -> Result:
+    return list(results)[-1]
+
+
+def test_what_is_saved_can_be_loaded_and_is_the_same_file(client: GatewayClient) -> None:
+    file = save_recipe(client, " no  dog ", NO_SLOTS, UNTOUCHED, "#0=0", Loaded())
+    assert load_recipe(file.encode()) == RECIPE
+    more = save_recipe(client, "b", NO_SLOTS, UNTOUCHED, "#1*2", Loaded(RECIPE))
+    assert [edit["feature"] for edit in load_recipe(more.encode())["edits"]] == [1, 0]
+
+
+def test_a_loaded_recipe_is_shown_sent_and_named_in_the_receipt(
+    client: GatewayClient, photo: Path
+) -> None:
+    assert preview(NO_SLOTS, UNTOUCHED, "cat=1", RECIPE) == "cat=1; recipe no dog: #0=0"
+    for streaming in (True, False):
+        found = last(
+            describe(client, str(photo), "?", NO_SLOTS, UNTOUCHED, "", streaming, Loaded(RECIPE))
+        )
+        assert found.error == "" and found.steered.startswith("1 photos, ablate #0")
+        assert found.receipt is not None
+        assert [use["name"] for use in found.receipt["recipes"]] == ["no dog"]
+
+
+def test_a_recipe_of_another_model_is_refused_in_the_gateways_words_or_resolved_again(
+    client: GatewayClient, photo: Path
+) -> None:
+    other = {**RECIPE, "fingerprint": "e" * 64, "edits": [{"op": "ablate", "concept": "dog"}]}
+
+    def steered(again: bool) -> Result:
+        loaded = Loaded(other, again)
+        return last(describe(client, str(photo), "?", NO_SLOTS, UNTOUCHED, "", False, loaded))
+
+    assert "was made for model eeee" in steered(False).error and steered(False).steered == ""
+    assert steered(True).error == "" and "ablate dog" in steered(True).steered
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"{}"])
+def test_a_file_that_is_no_recipe_is_refused(content: bytes) -> None:
+    with pytest.raises(SparsightError, match="the file"):
+        load_recipe(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "word"), [("", "#0=0", "name"), ("a", "", "edit"), ("a", "#9=0", "0..7")]
+)
+def test_what_cannot_be_saved_is_refused(
+    client: GatewayClient, name: str, typed: str, word: str
+) -> None:
+    with pytest.raises(SparsightError, match=word):
+        save_recipe(client, name, NO_SLOTS, UNTOUCHED, typed, Loaded())

@@ -1,6 +1,9 @@
 """The page as it is mounted: it opens, stays on this machine, and leaves nothing behind."""
 
+import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,8 +13,13 @@ import pytest
 from fastapi import FastAPI
 
 import demo.page
+from demo import wiring
+from demo.callbacks import N_SLOTS, NO_SLOTS
+from demo.client import GatewayClient
 from demo.page import build, mount
 from demo.wiring import message
+
+EDIT = {"op": "ablate", "feature": 0}
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +73,29 @@ def test_a_message_of_others_is_shown_as_text() -> None:
 
 def test_gradio_writes_no_file_beside_the_page() -> None:
     assert list(Path(demo.page.__file__).parent.glob("*.pyi")) == []
+
+
+def test_every_handler_gives_as_many_values_as_the_page_shows(
+    client: GatewayClient, photo: Path
+) -> None:
+    """A loaded recipe survives another photograph, and a reset ends it."""
+    recipe = {"name": "r", "description": "", "fingerprint": "f" * 64, "edits": [EDIT]}
+    untouched = [None] * N_SLOTS
+    content = json.dumps(recipe).encode()
+    handlers = {
+        fn.fn.func if isinstance(fn.fn, partial) else fn.fn: fn for fn in build("x").fns.values()
+    }
+
+    def call(handler: Callable[..., Any], *inputs: Any) -> list[Any]:
+        out = handler(*inputs)
+        assert len(out) == len(handlers[getattr(handler, "func", handler)].outputs)
+        return list(out)
+
+    assert call(wiring._load, content, None, False, NO_SLOTS, "", *untouched)[1] == recipe
+    assert "no JSON" in call(wiring._load, b"{", None, False, NO_SLOTS, "", *untouched)[0].value
+    save = partial(wiring._save, client)
+    saved = call(save, "r", None, False, NO_SLOTS, "#0=0", *untouched)[1].value
+    assert json.loads(saved) == recipe
+    assert "name" in call(save, "", recipe, False, NO_SLOTS, "", *untouched)[0].value
+    assert "recipe r: #0=0" in call(partial(wiring._show_photo, client), str(photo), recipe)
+    assert call(partial(wiring._reset, client), str(photo))[0] is None

@@ -21,7 +21,9 @@ from serving.features.wire import (
     SparseCodes,
 )
 from serving.limits import Limits
-from vlm import edits, receipt
+from serving.recipe.wire import RecipeRequest
+from serving.steering_body import KEYS as STEERING_KEYS
+from vlm import edits, receipt, recipe
 from vlm.concepts import MAX_DENSITY
 from vlm.reach import Reach
 from vlm.shorthand import parse_shorthand
@@ -55,6 +57,7 @@ def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
         FeatureList,
         FeatureDetail,
         FeatureNeighbour,
+        RecipeRequest,
     ],
 )
 def test_every_key_of_the_http_api_is_described(kind: type[BaseModel]) -> None:
@@ -73,7 +76,8 @@ def test_the_limits_of_the_gateway_are_the_documented_ones() -> None:
 
 
 def test_every_key_operation_unit_and_rule_of_edits_is_described() -> None:
-    words = [*edits.KEYS, *receipt.KEYS, *get_args(edits.Op), *get_args(edits.Unit)]
+    words = [*edits.KEYS, *receipt.KEYS, *recipe.KEYS, *STEERING_KEYS]
+    words += [*get_args(edits.Op), *get_args(edits.Unit)]
     assert [word for word in (*words, *get_args(Reach)) if f"`{word}`" not in EDITS] == []
 
 
@@ -86,6 +90,8 @@ def test_the_limits_of_edits_are_the_documented_ones() -> None:
         f"concept: {edits.DEFAULT_CLAMP:g} p99",
         f"{edits.MAX_CONCEPT_LENGTH} characters",
         f"more than {100 * MAX_DENSITY:.0f} %",
+        f"at most {recipe.MAX_NAME} characters",
+        f"at most {recipe.MAX_DESCRIPTION} characters",
     ):
         assert words in EDITS, words
 

@@ -22,6 +22,7 @@ from serving.limits import Limits
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
+from vlm.asked_edits import asked_edits
 from vlm.edits import Edit
 from vlm.pipeline import Answer, ImagePart, Request, TextPart
 from vlm.receipt import make_receipt
@@ -123,28 +124,34 @@ class FakePipeline:
     def _answer(self, request: Request) -> Answer:
         self.threads.add(threading.get_ident())
         self.requests.append(request)
-        if any(edit.concept == "unicorn" for edit in request.edits):
-            raise SparsightError(
-                "no concept named 'unicorn'",
-                param="steering.edits[0].concept",
-                code="unknown_concept",
-            )
         parts = [part for message in request.messages for part in message.parts]
+        images = [part.image for part in parts if isinstance(part, ImagePart)]
+        codes = self.encode(images) if images else None
+        asked = asked_edits(
+            request, codes, self.atlas, self.fingerprint, lambda image: self.encode([image])
+        )
+        for i, edit in enumerate(asked.edits):
+            if edit.concept == "unicorn":
+                with asked.at_their_place():
+                    raise SparsightError(
+                        "no concept named 'unicorn'",
+                        param=f"steering.edits[{i}].concept",
+                        code="unknown_concept",
+                    )
         texts = [part.text for part in parts if isinstance(part, TextPart)]
         if "boom" in texts:
             raise RuntimeError("secret")
-        images = [part.image for part in parts if isinstance(part, ImagePart)]
-        edits = ", ".join(f"{edit.op} {edit.label}" for edit in request.edits) or "no edits"
+        edits = ", ".join(f"{edit.op} {edit.label}" for edit in asked.edits) or "no edits"
         words = f"{len(images)} photos, {edits}, asked {texts[-1]}".split(" ")
         kept = words[: request.sampling.max_tokens]
-        codes = self.encode(images) if images else None
         receipt = make_receipt(
             fingerprint=self.fingerprint,
             images=[image.sha256 for image in images],
-            edits=request.edits,
+            edits=asked.edits,
             applied=(),
             before=codes,
             after=codes,
+            recipes=asked.recipes,
         )
         return Answer(
             text=" ".join(kept),

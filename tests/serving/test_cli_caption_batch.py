@@ -1,6 +1,8 @@
 """`sparsight caption` over archives, tables and sinks, with many outputs a photograph."""
 
 import json
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from serving.cli.main import main
 from tests.tiny_model import write_tar
 from vlm.pipeline import Pipeline
 
-PRESET = {"fingerprint": "f" * 64, "steering": {"edits": [{"op": "ablate", "concept": "dog"}]}}
+RECIPE = {"name": "p", "fingerprint": "f" * 64, "edits": [{"op": "ablate", "concept": "dog"}]}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,9 @@ def album(tmp_path: Path, photo: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_bytes(data)
     write_tar(tmp_path / "album.tar", files)
     (tmp_path / "t.csv").write_text("id,image\n1,album/0.png\n2,album/1.png\n")
-    (tmp_path / "p.json").write_text(json.dumps(PRESET))
+    (tmp_path / "p.json").write_text(json.dumps(RECIPE))
+    other = {**RECIPE, "name": "o", "fingerprint": "e" * 64}
+    (tmp_path / "other.json").write_text(json.dumps(other))
     return folder
 
 
@@ -61,8 +65,8 @@ def test_a_list_may_come_on_standard_input() -> None:
     assert [json.loads(line)["path"] for line in out.splitlines()] == ["album/2.png", "album/0.png"]
 
 
-def test_a_sweep_a_preset_and_prompts_give_a_caption_each() -> None:
-    asked = ["--sweep", "cat=0,1", "--preset", "p.json", "--plain"]
+def test_a_sweep_a_recipe_and_prompts_give_a_caption_each() -> None:
+    asked = ["--sweep", "cat=0,1", "--recipe", "p.json", "--plain"]
     run("album", "--out", "o.jsonl", *asked, "--prompt", "who?", "--prompt", "where?")
     entry = lines("o.jsonl")[0]
     steerings = ["plain", "cat=0", "cat=1", "p"]
@@ -71,6 +75,51 @@ def test_a_sweep_a_preset_and_prompts_give_a_caption_each() -> None:
     ]
     assert entry["captions"][3]["caption"] == "1 photos, ablate dog, asked who?"
     assert [each["name"] for each in entry["recipe"]["steerings"]] == steerings
+
+
+def test_a_recipe_of_another_model_is_resolved_again_when_asked() -> None:
+    asked = ["--recipe", "other.json", "--recipe", "p.json", "--resolve-again", "--json"]
+    entry = json.loads(run("album/0.png", *asked).stdout)
+    assert [each["caption"].split(", asked")[0] for each in entry["captions"]] == [
+        "1 photos, ablate dog"
+    ] * 2
+    uses = [each["receipt"]["recipes"] for each in entry["captions"]]
+    assert [(use["name"], use["fingerprint"][0], use["edits"]) for (use,) in uses] == [
+        ("o", "e", [0]),
+        ("p", "f", [0]),
+    ]
+
+
+def test_one_recipe_is_one_caption_in_the_short_form_and_plain_may_be_beside_it() -> None:
+    alone = json.loads(run("album/0.png", "--recipe", "p.json", "--json").stdout)
+    assert alone["caption"].startswith("1 photos, ablate dog")
+    beside = json.loads(run("album/0.png", "--steer", "cat=0", "--plain", "--json").stdout)
+    assert [each["steering"] for each in beside["captions"]] == ["plain", "steer"]
+
+
+def test_features_of_another_photograph_are_taken_or_the_photograph_is_refused(
+    fake_model: Any,
+) -> None:
+    same = "1.png has no feature that this photograph lacks: both have the same code"
+    assert same in run("album", "--steer-from", "album/1.png", code=1).stderr
+    here = fake_model.encode
+
+    def encode(images: Any) -> Any:
+        codes = here(images)
+        if images[0].sha256 == sha256(Path("album/1.png").read_bytes()).hexdigest():
+            codes = replace(codes, index=codes.index.clone())
+            codes.index[1] = 4  # the second feature of the global code is another one here
+        return codes
+
+    fake_model.encode = encode
+    asked = ("--steer-from", "album/1.png", "--top", "3", "--json")
+    entry, refused, _ = map(json.loads, run("album", *asked, code=1).stdout.splitlines())
+    assert same in refused["error"]
+    assert entry["caption"].startswith("1 photos, clamp #4")
+    assert entry["receipt"]["recipes"][0]["name"] == "from 1.png"
+    assert entry["receipt"]["steering"]["edits"] == [
+        {"op": "clamp", "feature": 4, "value": 4.0, "unit": "raw"}
+    ]
 
 
 def test_edits_of_steer_come_first_in_every_steering() -> None:
@@ -148,13 +197,18 @@ def test_shards_of_a_run_make_up_the_whole() -> None:
         (["album", "--no-caption"], "nothing is asked", 1),
         (["album", "--no-caption", "--codes", "--steer", "dog=0"], "--no-caption", 2),
         (["album", "--codes"], "--json or --out", 2),
-        (["album", "--plain"], "--sweep or --preset", 2),
+        (["album", "--plain"], "--plain goes with", 2),
+        (["album", "--resolve-again"], "goes with --recipe", 2),
+        (["album", "--recipe", "other.json"], "was made for model eeee", 1),
+        (["album", "--recipe", "p.json", "--recipe", "p.json"], "two steerings are called 'p'", 1),
+        (["album", "--steer-from", "none.png"], "no such file", 1),
+        (["album", "--steer-from", "album/0.png", "--top", "65"], "--top", 2),
         (["album", "--shard", "3/2"], "I/N", 2),
         (["album", "--shard", "x"], "I/N", 2),
         (["album", "--sweep", "cat=1"], "no sweep", 1),
         (["album", "--sweep", "cat=1,99"], "limit", 1),
-        (["album", "--preset", "none.json"], "cannot be read", 1),
-        (["album", "--preset", "t.csv"], "no JSON", 1),
+        (["album", "--recipe", "none.json"], "cannot be read", 1),
+        (["album", "--recipe", "t.csv"], "no JSON", 1),
         (["t.csv", "--column", "photo"], "it has id, image", 1),
         (["--list", "none.txt"], "none.txt cannot be read", 1),
         (["none.csv"], "no such file", 1),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_encoder.errors import SparsightError
-from vlm.edits import KEYS, Edit, parse_edit, parse_edits, preset_steering
+from vlm.edits import KEYS, Edit, parse_edit, parse_edits
 
 DOG = {"concept": "dog", "op": "ablate"}
 CLAMP = {"concept": "cat", "op": "clamp", "value": 1.0}
@@ -75,15 +75,6 @@ BAD_STEERING: list[tuple[Any, str, str]] = [
     ({"edits": [DOG] * 65}, "at most 64", "steering.edits"),
 ]
 
-PRINT = "a" * 64
-BAD_PRESETS: list[tuple[Any, str, str]] = [
-    ([], "expected an object", "preset"),
-    ({"steering": {}}, "no fingerprint", "preset.fingerprint"),
-    ({"fingerprint": PRINT}, "no steering", "preset.steering"),
-    ({"fingerprint": "b" * 64, "steering": {}}, "made for model bbbb", "preset.fingerprint"),
-    ({"fingerprint": PRINT, "steering": {}, "edits": []}, "unknown key", "preset.edits"),
-]
-
 
 @pytest.mark.parametrize(("edit", "word", "key"), BAD_EDITS)
 def test_a_bad_edit_is_refused_in_words_that_name_its_key(edit: Any, word: str, key: str) -> None:
@@ -105,21 +96,6 @@ def test_steering_without_an_image_is_refused() -> None:
     with pytest.raises(SparsightError, match="without an image") as caught:
         parse_edits({"edits": [DOG]}, n_images=0, n_features=12)
     assert (caught.value.param, caught.value.code) == ("steering", "steering_without_image")
-
-
-@pytest.mark.parametrize(("preset", "word", "key"), BAD_PRESETS)
-def test_a_preset_of_another_model_is_refused(preset: Any, word: str, key: str) -> None:
-    with pytest.raises(SparsightError) as caught:
-        preset_steering(preset, fingerprint=PRINT)
-    assert word in str(caught.value)
-    assert caught.value.param == key
-
-
-def test_a_preset_of_this_model_gives_its_steering() -> None:
-    steering = preset_steering(
-        {"fingerprint": PRINT, "steering": {"edits": [DOG]}}, fingerprint=PRINT
-    )
-    assert parse_edits(steering, n_images=1, n_features=12) == (Edit("ablate", "dog"),)
 
 
 def test_a_refusal_does_not_echo_a_huge_value() -> None:

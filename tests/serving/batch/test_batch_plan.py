@@ -1,16 +1,16 @@
 """What is made of a photograph."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving.batch.plan import PLAIN, Plan, Steering, read_presets, sweep
+from serving.batch.plan import PLAIN, Plan, Steering, sweep
 from sparse_encoder.errors import SparsightError
+from tests.tiny_model import photo
 from vlm.edits import Edit
-
-PRESET = {"fingerprint": "f" * 64, "steering": {"edits": [{"op": "ablate", "concept": "dog"}]}}
+from vlm.recipe import Recipe
+from vlm.steer_from import SteerFrom
 
 
 def test_a_plan_of_one_caption_has_the_recipe_of_earlier_versions() -> None:
@@ -39,6 +39,11 @@ def test_plans_that_differ_in_anything_have_other_objects() -> None:
         Plan("f" * 64, steerings=(Steering("s", edits),)),
         Plan("f" * 64, steerings=(PLAIN, Steering("s", edits))),
         Plan("f" * 64, steerings=(PLAIN, Steering("t", edits))),
+        Plan("f" * 64, steerings=(Steering("s", recipe=Recipe("r", "f" * 64, edits)),)),
+        Plan("f" * 64, steerings=(Steering("s", recipe=Recipe("r2", "f" * 64, edits)),)),
+        Plan("f" * 64, steerings=(Steering("s", steer_from=SteerFrom(photo(0))),)),
+        Plan("f" * 64, steerings=(Steering("s", steer_from=SteerFrom(photo(1))),)),
+        Plan("f" * 64, steerings=(Steering("s", steer_from=SteerFrom(photo(1), 9)),)),
         Plan("f" * 64, max_tokens=3),
     ]
     seen = [json.dumps(plan.to_json(), sort_keys=True) for plan in plans]
@@ -75,39 +80,3 @@ def test_what_is_no_sweep_is_refused(text: str) -> None:
     with pytest.raises(SparsightError) as caught:
         sweep(text)
     assert caught.value.param == "sweep"
-
-
-def test_a_preset_file_holds_one_or_several_by_name(tmp_path: Path) -> None:
-    (tmp_path / "no-dog.json").write_text(json.dumps(PRESET))
-    (tmp_path / "two.json").write_text(json.dumps({"a": PRESET, "b": PRESET}))
-
-    def read(name: str) -> list[str]:
-        found = read_presets(str(tmp_path / name), fingerprint="f" * 64, n_features=8)
-        assert all(each.edits == (Edit("ablate", concept="dog"),) for each in found)
-        return [each.name for each in found]
-
-    assert read("no-dog.json") == ["no-dog"]
-    assert read("two.json") == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (None, "cannot be read"),
-        ("{", "no JSON"),
-        ("[]", "no preset"),
-        ("{}", "no preset"),
-        (json.dumps({**PRESET, "fingerprint": "e" * 64}), "made for model"),
-        (json.dumps({"a": {"steering": {}}}), "fingerprint"),
-        (
-            json.dumps({**PRESET, "steering": {"edits": [{"op": "ablate", "feature": 8}]}}),
-            r"0\.\.7",
-        ),
-    ],
-)
-def test_a_bad_preset_is_refused(tmp_path: Path, content: str | None, word: str) -> None:
-    path = tmp_path / "p.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(SparsightError, match=word):
-        read_presets(str(path), fingerprint="f" * 64, n_features=8)

@@ -1,0 +1,1 @@
+"""Edits under a name: the endpoint that writes recipes."""
