@@ -1,8 +1,7 @@
 """The projector: sparse codes to soft tokens of the language model.
 
-Its first layer sums the rows of the active features only; a code at 5 % density costs a twentieth
-of the dense product. Means over a group of cells are taken after that layer, which is linear, so
-the result equals projecting the mean code.
+Its first layer sums the rows of the active features only (sparse_linear.py). Means over a group of
+cells are taken after that layer, which is linear, so the result equals projecting the mean code.
 """
 
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparse_encoder.codes import Codes
+from vlm.sparse_linear import sparse_linear
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,9 @@ class Projector(nn.Module):
 
     def forward(self, codes: Codes) -> Tensor:
         """Soft tokens (images, 1 + groups, hidden); (images, 1, hidden) for codes without cells."""
-        rows = functional.embedding_bag(
-            codes.index,
-            self.first,
-            codes.offset,
-            mode="sum",
-            per_sample_weights=codes.value.to(self.first.dtype),
-            include_last_offset=True,
-        )  # (images * (1 + cells), width)
+        value = codes.value.to(self.first.dtype)
+        rows = sparse_linear(codes.index, value, codes.offset, self.first)
+        # (images * (1 + cells), hidden)
         return self._finish(rows.view(codes.n_images, 1 + codes.n_cells, -1), codes.grid)
 
     def forward_dense(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
