@@ -43,7 +43,7 @@ def sparse_linear(
         if not learning or weight.device.type != "cpu":
             return _bag(index, value, offset, weight)
         dense = len(index) > DENSE_FROM * (len(offset) - 1) * len(weight)
-    out: Tensor = _SparseLinear.apply(index, value, offset, weight, dense)
+    out: Tensor = _SparseLinear.apply(index, value, offset, weight, dense)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -68,7 +68,7 @@ class _SparseLinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         index, value, offset, weight = ctx.saved_tensors
         _, wants_value, _, wants_weight, _ = ctx.needs_input_grad

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -38,7 +38,6 @@ def small(way: Way) -> Any:
     return patch.multiple(sparse, BLOCK=5, BLOCKS_FROM=most, ENTRIES_FROM=0, CHUNK=7)
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**31 - 1),
     n_rows=st.integers(1, 9),
