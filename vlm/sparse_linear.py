@@ -22,9 +22,9 @@ BLOCKS_FROM = 16  # blocks, 38 MB; a smaller weight stays in a cache of 32 MB
 ENTRIES_FROM = (
     4  # entries of a row in a block, on average; with fewer, the blocks cost more than they save
 )
-# Density, [0, 1]. `python -m bench.projector` on two AVX2 cores: sparse and dense take the same time
-# at about this density, both at 4,096 and at 55,296 features.
-DENSE_FROM = 0.2
+# Density, [0, 1], at which bags and filled blocks take the same time, forward and backward together:
+# measured by `python -m bench.projector` on one AVX2 core (AMD EPYC) at 4,096 and 55,296 features.
+DENSE_FROM = 0.25
 CHUNK = 8192  # entries whose gradients are made at once: 19 MB at hidden 576
 
 
