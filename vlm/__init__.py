@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from vlm.pipeline import caption_request as caption_request
     from vlm.receipt import Receipt as Receipt
     from vlm.receipt import verify_receipt as verify_receipt
+    from vlm.recipe import Recipe as Recipe
+    from vlm.recipe_file import read_recipe_file as read_recipe_file
     from vlm.shorthand import parse_shorthand as parse_shorthand
+    from vlm.steer_from import SteerFrom as SteerFrom
     from vlm.train_run import train_vlm as train_vlm
 
 _HOMES = {
@@ -26,11 +29,14 @@ _HOMES = {
     "Message": "pipeline",
     "Pipeline": "pipeline",
     "Receipt": "receipt",
+    "Recipe": "recipe",
     "Request": "pipeline",
     "Sampling": "pipeline",
+    "SteerFrom": "steer_from",
     "caption_request": "pipeline",
     "parse_edits": "edits",
     "parse_shorthand": "shorthand",
+    "read_recipe_file": "recipe_file",
     "train_vlm": "train_run",
     "verify_receipt": "receipt",
 }
@@ -41,11 +47,14 @@ __all__ = [
     "Message",
     "Pipeline",
     "Receipt",
+    "Recipe",
     "Request",
     "Sampling",
+    "SteerFrom",
     "caption_request",
     "parse_edits",
     "parse_shorthand",
+    "read_recipe_file",
     "train_vlm",
     "verify_receipt",
 ]

@@ -1,10 +1,11 @@
 """rows @ weight where the rows are sparse: active features only, forward and backward.
 
 Forward sums the weight's rows of the active features (an embedding bag). Backward sums, for each
-feature, the gradient's rows of the images that it is active in, a bag the other way round; torch's own
-backward of an embedding bag takes twice as long. A weight too large for the cache is walked in blocks of
-features, so that a block is read from memory once and not once a row. Above `DENSE_FROM` the blocks are
-filled in and multiplied; no matrix rows x features is ever held. Without gradients it is always one bag. Timings: docs/explanation/the-projector.md.
+feature, the gradient's rows of the codes that it is active in, a bag the other way round; torch's own
+backward of an embedding bag takes up to two and a half times as long. A weight too large for the cache
+is walked in blocks of features, so that a block is read from memory once and not once a row. Above
+`DENSE_FROM` the blocks are filled in and multiplied; no matrix rows x features is ever held. Without
+gradients it is always one bag. Timings: docs/explanation/the-projector.md.
 """
 
 from collections.abc import Iterator
