@@ -16,6 +16,7 @@ from serving.limits import Limits
 from serving.locate.route import locate_routes
 from serving.models.route import model_routes
 from serving.recipe.route import recipe_routes
+from serving.steering.route import steering_routes
 from vlm.pipeline import Pipeline
 
 _ROUTES = (
@@ -25,6 +26,7 @@ _ROUTES = (
     feature_routes,
     explain_routes,
     recipe_routes,
+    steering_routes,
     health_routes,
 )
 

@@ -2,11 +2,13 @@
 
 Everything is measured on a fixed reference set (see atlas_build.py) and belongs to one model: the
 fingerprint inside is compared when the atlas is opened, since feature 812 of another model is
-another thing. Two files: ``features.parquet`` and ``vocabulary.txt.gz``.
+another thing. Two files: ``features.parquet`` and ``vocabulary.txt.gz``; beside them, once the
+model is calibrated, ``doses.parquet`` (see doses.py).
 """
 
 import gzip
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +21,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_encoder.doses import DOSES_FILE, Doses, scales_sha256
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.whole_file import replace_file, write_whole
+
+log = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -87,6 +92,7 @@ class FeatureAtlas:
     )
     near_head: list[list[int]] | None = None  # features with the most alike head rows, best first
     near_active: list[list[int]] | None = None  # features active on the same images, best first
+    doses: Doses | None = None  # None before `sparsight steering calibrate`
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -100,6 +106,8 @@ class FeatureAtlas:
                 f"of the {len(MORE)} measured fields of an atlas of {n} features given: {lengths}; "
                 f"expected all of them, or none, as long as it has features"
             )
+        if self.doses is not None and not self.fits(self.doses):
+            raise ValueError("doses of another model or other scales; expected this atlas's own")
 
     @property
     def n_features(self) -> int:
@@ -115,8 +123,21 @@ class FeatureAtlas:
         """All feature names in lower case."""
         return frozenset(name.lower() for name in self.names if name)
 
+    @property
+    def scales_sha256(self) -> str:
+        """Digest of the columns that doses depend on."""
+        return scales_sha256(self.p99, self.density)
+
+    def fits(self, doses: Doses) -> bool:
+        """Whether doses were measured with this model and with these scales."""
+        theirs = doses.fingerprint, doses.scales_sha256
+        return theirs == (self.fingerprint, self.scales_sha256)
+
     def save(self, folder: Path | str) -> None:
-        """Writes both files; each appears whole or not at all."""
+        """Writes all files; each appears whole or not at all.
+
+        Doses that lie there and belong to other scales are removed: p99 mean other things now.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         words = "".join(f"{word}\n" for word in sorted(self.vocabulary)).encode()
@@ -139,6 +160,18 @@ class FeatureAtlas:
         replace_file(
             folder / TABLE_FILE, lambda aside: pq.write_table(table, aside, compression="zstd")
         )
+        if self.doses is not None:
+            self.doses.save(folder)
+        elif not self._fits_file(folder):
+            log.warning("%s is removed: its doses count in other p99", folder / DOSES_FILE)
+            (folder / DOSES_FILE).unlink()
+
+    def _fits_file(self, folder: Path) -> bool:
+        try:
+            found = Doses.load(folder)
+        except SparsightError:
+            return False
+        return found is None or self.fits(found)
 
     @classmethod
     def load(cls, folder: Path | str, *, fingerprint: str | None = None) -> "FeatureAtlas":
@@ -174,6 +207,14 @@ class FeatureAtlas:
                 f"build the atlas again",
                 code="bad_atlas",
             )
+        doses = Doses.load(folder)
+        scales = scales_sha256(numbers["p99"], numbers["density"])
+        if doses is not None and (doses.fingerprint, doses.scales_sha256) != (found, scales):
+            raise SparsightError(
+                f"{folder / DOSES_FILE} was measured with another atlas, whose p99 are not these; "
+                f"delete it, and calibrate again with `sparsight steering calibrate`",
+                code="bad_doses",
+            )
         return cls(
             found,
             names,
@@ -181,6 +222,7 @@ class FeatureAtlas:
             vocabulary=frozenset(words.decode().splitlines()),
             **numbers,
             **more,
+            doses=doses,
         )
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
 from sparse_encoder.errors import SparsightError
+from vlm.default_dose import default_dose
 from vlm.edits import (
-    DEFAULT_CLAMP,
     DEFAULT_K,
     MAX_DOSE,
     MAX_TOUCHED,
@@ -252,7 +252,7 @@ def _refuse_feature_collisions(
 
 def _with_doses(edit: Edit, features: list[int], atlas: FeatureAtlas, param: str) -> ResolvedEdit:
     raw, p99 = [], []
-    value = DEFAULT_CLAMP if edit.value is None else float(edit.value)
+    value = _value(edit, atlas, param)
     for feature in features:
         scale = float(atlas.p99[feature])
         if edit.op == "ablate":
@@ -273,6 +273,14 @@ def _with_doses(edit: Edit, features: list[int], atlas: FeatureAtlas, param: str
         p99.append(pair[1])
     names = tuple(atlas.names[feature] for feature in features)
     return ResolvedEdit(edit, tuple(features), names, tuple(raw), tuple(p99))
+
+
+def _value(edit: Edit, atlas: FeatureAtlas, param: str) -> float:
+    """The number of an edit; that of a clamp without one is its concept's effective dose."""
+    if edit.value is not None or edit.op != "clamp" or edit.concept is None:
+        return float(edit.value or 0.0)
+    concept, k = normalise(edit.concept), edit.k or DEFAULT_K
+    return default_dose(concept, k, atlas, f"{param}.value")
 
 
 def _letter_pairs(text: str) -> frozenset[str]:

@@ -21,7 +21,6 @@ MAX_TOUCHED = 256  # features a request may touch
 MAX_DOSE = 8.0  # multiples of p99, and the largest factor of a scale
 DEFAULT_K = 16  # measured: 16 features turn a cat into a dog in 23 of 23 photographs, 4 in 10 of 23
 MAX_K = 16
-DEFAULT_CLAMP = 1.0  # p99, for a concept's clamp without a value, until doses are calibrated
 MAX_CONCEPT_LENGTH = 100  # characters
 
 
@@ -32,11 +31,12 @@ class Edit:
     op: Op
     concept: str | None = None  # exactly one of concept and feature
     feature: int | None = None
-    value: float | None = None  # dose of clamp and add, factor of scale; ablate has none
+    value: float | None = None  # dose of clamp and add, factor of scale; ablate has none;
+    # a clamp of a calibrated concept may leave it out
     unit: Unit = "p99"  # of clamp and add
     region: Region | None = None  # x0, y0, x1, y1 in [0, 1] of the upright image; None = all of it
     image: int | None = None  # index among the request's images; None = all of them
-    k: int | None = None  # features a concept resolves to, 1..16; None = 4
+    k: int | None = None  # features a concept resolves to, 1..16; None = DEFAULT_K
 
     def __post_init__(self) -> None:
         if self.op not in get_args(Op):

@@ -24,6 +24,7 @@ from vlm.apply import AppliedEdit, apply_edits, steering_warnings
 from vlm.asked_edits import AskedEdits, asked_edits
 from vlm.concepts import resolve
 from vlm.decoding import Sampling, decode
+from vlm.dose_warnings import dose_warnings
 from vlm.edits import Edit
 from vlm.language_model import embed, load_language_model, with_adapter
 from vlm.model_folder import DEFAULT_MODEL, read_model
@@ -42,6 +43,7 @@ from vlm.template import (
 )
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
+KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Pipeline:
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
         self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         self._codes: OrderedDict[str, Codes] = OrderedDict()
+        self._text_codes: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
 
     @classmethod
     def load(
@@ -144,9 +147,24 @@ class Pipeline:
         """The codes of one request's images after its edits; refuses what cannot be done in full."""
         if not edits:
             return Steered(codes, (), ())
-        resolved = resolve(edits, self.atlas, self.encoder.encode_texts)
+        resolved = resolve(edits, self.atlas, self._encode_texts)
         edited, applied = apply_edits(codes, resolved, reach=self.reach)
-        return Steered(edited, applied, steering_warnings(applied, self.atlas))
+        above = dose_warnings(applied, resolved, self.atlas)
+        return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
+
+    def _encode_texts(self, texts: list[str]) -> Tensor:
+        """Codes (texts, features); what was asked for lately is not encoded again.
+
+        Kept by all texts of a call: what else is in a batch may change the last bits of a code, and
+        a receipt has to come out the same at any time.
+        """
+        key = tuple(texts)
+        if key not in self._text_codes:
+            self._text_codes[key] = self.encoder.encode_texts(texts)
+        self._text_codes.move_to_end(key)
+        while len(self._text_codes) > KEPT_TEXTS:
+            self._text_codes.popitem(last=False)
+        return self._text_codes[key]
 
     def asked_edits(self, codes: Codes, request: Request) -> AskedEdits:
         """All edits of a request whose images have these codes."""
@@ -222,6 +240,7 @@ class Pipeline:
                     warnings=steered.warnings,
                     reach=self.reach,
                     recipes=asked.recipes,
+                    calibration=self.atlas.doses.sha256 if self.atlas.doses else None,
                 )
         elif request.want_receipt:
             receipt = make_receipt(

@@ -4,19 +4,23 @@ JSON, version 1: ``fingerprint`` of the model, ``images`` (sha256 of the bytes o
 ``steering`` as it was asked for, ``edits`` (one a feature and image, with doses and activations of
 the global code), ``reach`` (the rule of reach.py), ``norms`` of the global codes, ``warnings``, and
 ``codes_sha256`` of all edited codes; ``recipes``, where there were any, with the edits that each
-brought. Floats are written in full, so equal means equal to the bit.
+brought; ``calibration``, where the model had one, the digest of its doses. Floats are written in
+full, so equal means equal to the bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, get_args
 
 import torch
 
+from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.apply import AppliedEdit
+from vlm.claimed_doses import with_claimed_doses
+from vlm.dose_warnings import ABOVE_SAFE
 from vlm.edits import Edit, Op, parse_edits
 from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt_json import json_items, json_object, typed, wrong
@@ -27,6 +31,7 @@ KEYS = (
     "version", "fingerprint", "images", "steering", "edits", "reach", "norms", "warnings",
     "codes_sha256",
 )  # fmt: skip
+OPTIONAL_KEYS = ("recipes", "calibration")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Receipt:
     reach: Reach = DEFAULT_REACH
     warnings: tuple[str, ...] = ()
     recipes: tuple[RecipeUse, ...] = ()  # names; nothing that the codes depend on
+    calibration: str | None = None  # of the doses that gave default doses and warnings
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of the module's docstring."""
@@ -57,12 +63,13 @@ class Receipt:
             "warnings": list(self.warnings),
             "codes_sha256": self.codes_sha256,
             **recipes,
+            **({} if self.calibration is None else {"calibration": self.calibration}),
         }
 
     @classmethod
     def from_json(cls, data: object) -> "Receipt":
         """The receipt that to_json gave. Raises SparsightError, `param` the key, for any other."""
-        top = json_object(data, KEYS, "receipt", optional=("recipes",))
+        top = json_object(data, KEYS, "receipt", optional=OPTIONAL_KEYS)
         if top["version"] != VERSION:
             raise SparsightError(
                 f"receipt.version is {top['version']!r}, this program reads version {VERSION}",
@@ -75,7 +82,7 @@ class Receipt:
         rule: Reach = top["reach"]
         if rule not in get_args(Reach):
             raise wrong("receipt.reach", f"one of {', '.join(get_args(Reach))}")
-        digest = top["codes_sha256"]
+        digest, calibration = top["codes_sha256"], top.get("calibration")
         edits = parse_edits(
             top["steering"],
             n_images=len(images),
@@ -100,6 +107,9 @@ class Receipt:
                 _use(item, len(edits), at)
                 for at, item in json_items(top.get("recipes", []), "receipt.recipes")
             ),
+            calibration=(
+                None if calibration is None else typed(calibration, str, "receipt.calibration")
+            ),
         )
 
 
@@ -114,6 +124,7 @@ def make_receipt(
     warnings: Sequence[str] = (),
     reach: Reach = DEFAULT_REACH,
     recipes: Sequence[RecipeUse] = (),
+    calibration: str | None = None,
 ) -> Receipt:
     """The receipt of one request; `images` are sha256 digests, codes are None without images."""
     norms: tuple[tuple[float, float], ...] = ()
@@ -129,6 +140,7 @@ def make_receipt(
         reach=reach,
         warnings=tuple(warnings),
         recipes=tuple(recipes),
+        calibration=calibration,
     )
 
 
@@ -155,6 +167,8 @@ class Steering(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def atlas(self) -> FeatureAtlas: ...
     def encode(self, images: Sequence[DecodedImage]) -> Codes: ...
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered: ...
 
@@ -164,6 +178,8 @@ def verify_receipt(
 ) -> list[str]:
     """Rebuilds the codes and says in words where the receipt differs; empty = equal.
 
+    Holds for a receipt from before a model was calibrated, or from another calibration: what its
+    clamps without a value were set to is read from it, and warnings of doses are not compared.
     Raises SparsightError where `receipt` is none.
     """
     claimed = Receipt.from_json(receipt)
@@ -176,8 +192,10 @@ def verify_receipt(
     if other := [_differs(f"images[{i}].sha256", a, b) for i, (a, b) in pairs if a != b]:
         return other
     codes = pipeline.encode(images) if images else None
+    recalibrated = claimed.calibration != _calibration(pipeline)
+    edits = with_claimed_doses(claimed.edits, claimed.applied) if recalibrated else claimed.edits
     try:
-        steered = pipeline.steer(codes, claimed.edits) if codes is not None else None
+        steered = pipeline.steer(codes, edits) if codes is not None else None
     except SparsightError as error:
         return [f"steering: this model refuses the receipt's edits: {error.message}"]
     rebuilt = make_receipt(
@@ -189,8 +207,20 @@ def verify_receipt(
         after=steered.codes if steered else None,
         warnings=steered.warnings if steered else (),
         recipes=claimed.recipes,
+        calibration=claimed.calibration,
     )
+    if recalibrated:  # its warnings of doses came from other curves
+        claimed, rebuilt = _without_dose_warnings(claimed), _without_dose_warnings(rebuilt)
     return _differences("", claimed.to_json(), rebuilt.to_json())
+
+
+def _calibration(pipeline: Steering) -> str | None:
+    return None if pipeline.atlas.doses is None else pipeline.atlas.doses.sha256
+
+
+def _without_dose_warnings(receipt: Receipt) -> Receipt:
+    kept = tuple(line for line in receipt.warnings if ABOVE_SAFE not in line)
+    return replace(receipt, warnings=kept)
 
 
 def _differences(at: str, claimed: object, rebuilt: object) -> list[str]:

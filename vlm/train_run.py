@@ -170,4 +170,5 @@ def _mean(parts: list[Tensor]) -> Tensor:
 def _stamp(atlas: FeatureAtlas, out: Path) -> None:
     """Gives the atlas the fingerprint of the model that it now belongs to."""
     values = {name: getattr(atlas, name) for name in FeatureAtlas.__dataclass_fields__}
-    FeatureAtlas(**{**values, "fingerprint": read_model(out).fingerprint}).save(out / "features")
+    own = {"fingerprint": read_model(out).fingerprint, "doses": None}
+    FeatureAtlas(**{**values, **own}).save(out / "features")

@@ -167,6 +167,7 @@ class _Run:
             name_lift=lifts,
             near_head=self._near_by_head(live),
             near_active=self._near_by_activation(chosen_on),
+            doses=None,
         )
         return atlas, pictures
 

@@ -134,7 +134,7 @@ def test_k_limits_the_features(tiny_atlas: FeatureAtlas, fake_encode_text: Encod
 def test_a_shared_feature_goes_to_the_concept_with_the_larger_activation(
     order: tuple[int, int], tiny_atlas: FeatureAtlas, fake_encode_text: Encode
 ) -> None:
-    edits = [Edit("ablate", "dog", k=2), Edit("clamp", "cat", k=2)]
+    edits = [Edit("ablate", "dog", k=2), Edit("clamp", "cat", value=1.0, k=2)]
     found = resolve([edits[i] for i in order], tiny_atlas, fake_encode_text)
     features = {item.edit.concept: item.features for item in found}
     assert features == {"dog": (0, 8), "cat": (1, 2)}  # the dog takes its next best for 2
@@ -151,7 +151,7 @@ def test_a_tie_for_a_feature_goes_to_the_earlier_edit(
 def test_a_concept_that_loses_all_its_features_is_refused(
     tiny_atlas: FeatureAtlas, fake_encode_text: Encode
 ) -> None:
-    edits = [Edit("clamp", "fire"), Edit("ablate", "truck")]
+    edits = [Edit("clamp", "fire", value=1.0), Edit("ablate", "truck")]
     with pytest.raises(SparsightError, match="stronger claim") as caught:
         resolve(edits, tiny_atlas, fake_encode_text)
     assert (caught.value.param, caught.value.code) == ("steering.edits[0].concept", "no_feature")
@@ -165,7 +165,7 @@ def test_edits_in_different_places_may_share_features(
     tiny_atlas: FeatureAtlas,
     fake_encode_text: Encode,
 ) -> None:
-    edits = [Edit("ablate", "dog", **apart[0]), Edit("clamp", "dog", **apart[1])]
+    edits = [Edit("ablate", "dog", **apart[0]), Edit("clamp", "dog", value=1.0, **apart[1])]
     found = resolve(edits, tiny_atlas, fake_encode_text)
     assert [item.features for item in found] == [(0, 2, 8), (0, 2, 8)]
 
@@ -175,7 +175,7 @@ def test_edits_in_different_places_may_share_features(
     [
         (Edit("clamp", feature=2, value=2.0), 2.4, 2.0),
         (Edit("add", feature=2, value=0.6, unit="raw"), 0.6, 0.5),
-        (Edit("clamp", "truck"), 1.7, 1.0),  # no value: 1 p99
+        (Edit("clamp", "truck", value=1.0), 1.7, 1.0),
         (Edit("scale", feature=2, value=1.5), 1.5, 1.5),
         (Edit("ablate", feature=2), 0.0, 0.0),
     ],
@@ -208,7 +208,7 @@ def test_all_concepts_are_encoded_in_one_call_and_features_in_none(
 
     resolve([Edit("ablate", feature=0)], tiny_atlas, counting)
     assert calls == []
-    resolve([Edit("ablate", "dog"), Edit("clamp", "cat")], tiny_atlas, counting)
+    resolve([Edit("ablate", "dog"), Edit("clamp", "cat", value=1.0)], tiny_atlas, counting)
     assert calls == [["dog", "a photo of a dog.", "cat", "a photo of a cat."]]
 
 

@@ -24,3 +24,10 @@ def test_the_score_is_the_mean_over_single_token_steps() -> None:
 
 def test_an_empty_answer_scores_nothing() -> None:
     assert Fluency(tiny_pipeline())(["", "A dog."])[0] == 0.0
+
+
+def test_answers_scored_together_score_as_alone() -> None:
+    pipeline = tiny_pipeline()
+    texts = ["A cat.", "A man in the snow beside a red car.", "", "A cat.", "Two dogs"]
+    alone = [Fluency(pipeline)([text])[0] for text in texts]
+    assert Fluency(pipeline)(texts) == pytest.approx(alone, rel=1e-5)

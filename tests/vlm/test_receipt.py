@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
+from sparse_encoder.doses import DoseCurve, Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
 from vlm.concepts import resolve
+from vlm.dose_warnings import ABOVE_SAFE, dose_warnings
 from vlm.edits import Edit
 from vlm.receipt import KEYS, Receipt, make_receipt, verify_receipt
 
@@ -221,3 +223,59 @@ def test_what_is_no_receipt_is_refused(
 def test_json_of_another_shape_is_refused(other: Any, pipeline: FakePipeline) -> None:
     with pytest.raises(SparsightError, match="receipt is not an object"):
         verify_receipt(other, IMAGES, pipeline)
+
+
+@dataclass(frozen=True)
+class CalibratedPipeline(FakePipeline):
+    """As Pipeline.steer, with its warnings of doses and its note of the calibration."""
+
+    def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
+        resolved = resolve(edits, self.atlas, self.encode_text)
+        edited, applied = apply_edits(codes, resolved)
+        above = dose_warnings(applied, resolved, self.atlas)
+        return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
+
+    def receipt(self, images: Sequence[DecodedImage], edits: Sequence[Edit]) -> Receipt:
+        assert self.atlas.doses is not None
+        return replace(super().receipt(images, edits), calibration=self.atlas.doses.sha256)
+
+
+def calibrated(pipeline: FakePipeline, effective: float, safe: float) -> CalibratedPipeline:
+    atlas = pipeline.atlas
+    curve = DoseCurve("cat", 16, None, "cat", (0.5, 1.0), 40, (9, 9), (0, 0), effective, safe, True)
+    doses = Doses(atlas.fingerprint, atlas.scales_sha256, {}, (curve,))
+    return CalibratedPipeline(replace(atlas, doses=doses), pipeline.encode_text)
+
+
+LEFT_OUT = (Edit("clamp", "cat"),)
+
+
+def test_a_calibrated_receipt_names_its_doses_and_verifies(pipeline: FakePipeline) -> None:
+    here = calibrated(pipeline, 1.0, 0.5)
+    made = json.loads(json.dumps(here.receipt(IMAGES, LEFT_OUT).to_json()))
+    assert made["calibration"] == here.atlas.doses.sha256  # type: ignore[union-attr]
+    assert any(ABOVE_SAFE in line for line in made["warnings"])
+    assert made["edits"][0]["dose"]["p99"] == 1.0
+    assert verify_receipt(made, IMAGES, here) == []
+    made["warnings"] = []  # of the same calibration they have to be there
+    assert verify_receipt(made, IMAGES, here) != []
+
+
+@pytest.mark.parametrize("now", [(0.5, 1.0), None])
+def test_a_receipt_stays_true_when_the_model_is_calibrated_again(
+    pipeline: FakePipeline, now: tuple[float, float] | None
+) -> None:
+    made = calibrated(pipeline, 1.0, 0.5).receipt(IMAGES, LEFT_OUT).to_json()
+    other = pipeline if now is None else calibrated(pipeline, *now)
+    assert verify_receipt(made, IMAGES, other) == []
+    made["edits"][0]["dose"]["p99"] = 0.75  # but not with another dose
+    assert verify_receipt(made, IMAGES, other) != []
+
+
+def test_a_receipt_from_before_the_calibration_verifies(pipeline: FakePipeline) -> None:
+    edits = (Edit("clamp", "cat", value=1.0),)
+    made = pipeline.receipt(IMAGES, edits).to_json()
+    assert "calibration" not in made
+    assert verify_receipt(made, IMAGES, calibrated(pipeline, 0.5, 0.5)) == []
+    left_out = {**made, "steering": {"edits": [{"op": "clamp", "concept": "cat"}]}}
+    assert verify_receipt(left_out, IMAGES, calibrated(pipeline, 0.5, 0.5)) == []

@@ -1,0 +1,1 @@
+"""Steering looked into: one concept over doses."""

@@ -1,0 +1,31 @@
+"""``POST /v1/steering/sweep``: HTTP only."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
+
+from serving.gateway import Gateway, body_schema
+from serving.steering.wire import SweepRequest, SweepResult
+from serving.steering.work import read_sweep, run_sweep
+
+
+def steering_routes(gateway: Gateway) -> APIRouter:
+    """The router over this gateway."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/steering/sweep",
+        response_model=None,
+        responses={200: {"model": SweepResult}},
+        openapi_extra=body_schema(SweepRequest),
+    )
+    async def sweep(http: Request) -> JSONResponse:
+        """One photograph with one concept clamped at several doses, answered as one batch."""
+        asked, image = await gateway.read(
+            http,
+            SweepRequest,
+            lambda body: (body, read_sweep(body, gateway.pipeline.name, gateway.limits)),
+        )
+        found = await gateway.worker.call(lambda pipeline: run_sweep(pipeline, image, asked))
+        return JSONResponse(found.model_dump())
+
+    return router
