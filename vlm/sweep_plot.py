@@ -36,7 +36,7 @@ def sweep_svg(sweep: Sweep) -> str:
         parts.append(f'<polyline class="curve" points="{line}"/>')
         for (x, y), point in zip(places, points, strict=True):
             kind = "says" if point.says else "silent"
-            tip = escape(f"{_dose(point)}: {point.answer.text}")
+            tip = _plain(f"{_dose(point)}: {point.answer.text}")
             parts.append(
                 f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{tip}</title>'
                 "</circle>"
@@ -89,4 +89,9 @@ def _caption(point: SweepPoint) -> str:
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_plain(words)}</text>'
+
+
+def _plain(words: str) -> str:
+    """As XML has it, which allows no control characters; a broken answer may hold some."""
+    return escape("".join(c if c.isprintable() else "\ufffd" for c in words))

@@ -8,7 +8,8 @@ import numpy as np
 
 from sparse_encoder.atlas import FeatureAtlas
 
-# Of these a card has fields of its own; every further column of an atlas goes into `more`.
+# Of these a card has fields of its own; every further column of an atlas goes into `more`, and so do
+# the doses (p99) of a feature that was calibrated.
 _OWN = ("names", "runner_up", "name_score", "density", "p50", "p90", "p99", "max", "modality")
 
 
@@ -37,6 +38,9 @@ def feature_card(atlas: FeatureAtlas, feature: int) -> FeatureCard:
         for field in fields(atlas)
         if field.name not in _OWN and _is_column(column := getattr(atlas, field.name), atlas)
     }
+    curve = None if atlas.doses is None else atlas.doses.of_feature(feature)
+    if curve is not None:
+        more |= {"effective": curve.effective, "safe_max": curve.safe_max}
     return FeatureCard(
         feature=feature,
         name=atlas.names[feature],

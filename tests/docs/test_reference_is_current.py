@@ -22,11 +22,13 @@ from serving.features.wire import (
 )
 from serving.limits import Limits
 from serving.recipe.wire import RecipeRequest
+from serving.steering.wire import SweepAnswer, SweepRequest, SweepResult, SweepUsage
 from serving.steering_body import KEYS as STEERING_KEYS
 from vlm import edits, receipt, recipe
 from vlm.concepts import MAX_DENSITY
 from vlm.reach import Reach
 from vlm.shorthand import parse_shorthand
+from vlm.sweep import MAX_SWEEP, SWEEP_DOSES
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 EDITS = (REFERENCE / "edits.md").read_text(encoding="utf-8")
@@ -58,6 +60,10 @@ def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
         FeatureDetail,
         FeatureNeighbour,
         RecipeRequest,
+        SweepRequest,
+        SweepResult,
+        SweepAnswer,
+        SweepUsage,
     ],
 )
 def test_every_key_of_the_http_api_is_described(kind: type[BaseModel]) -> None:
@@ -69,6 +75,8 @@ def test_the_limits_of_the_gateway_are_the_documented_ones() -> None:
     for words in (
         f"at most {limits.max_images} a request",
         f"at most {limits.max_tokens}",
+        f"at most {MAX_SWEEP}; 0 takes",
+        ", ".join(f"{dose:g}" for dose in SWEEP_DOSES),
         f"above {limits.max_body_bytes // 2**20} MiB",
         f"{limits.max_open} requests",
     ):
@@ -76,7 +84,7 @@ def test_the_limits_of_the_gateway_are_the_documented_ones() -> None:
 
 
 def test_every_key_operation_unit_and_rule_of_edits_is_described() -> None:
-    words = [*edits.KEYS, *receipt.KEYS, *recipe.KEYS, *STEERING_KEYS]
+    words = [*edits.KEYS, *receipt.KEYS, *receipt.OPTIONAL_KEYS, *recipe.KEYS, *STEERING_KEYS]
     words += [*get_args(edits.Op), *get_args(edits.Unit)]
     assert [word for word in (*words, *get_args(Reach)) if f"`{word}`" not in EDITS] == []
 
@@ -87,7 +95,6 @@ def test_the_limits_of_edits_are_the_documented_ones() -> None:
         f"more than {edits.MAX_TOUCHED} features",
         f"above {edits.MAX_DOSE:g} p99",
         f"1 to {edits.MAX_K} | {edits.DEFAULT_K} |",
-        f"concept: {edits.DEFAULT_CLAMP:g} p99",
         f"{edits.MAX_CONCEPT_LENGTH} characters",
         f"more than {100 * MAX_DENSITY:.0f} %",
         f"at most {recipe.MAX_NAME} characters",

@@ -1,11 +1,14 @@
 """A search ranks as it says, page by page, and neighbours are those of the plain product."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.doses import DoseCurve, Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.feature_search.card import feature_card
 from sparse_encoder.feature_search.finder import FeatureFinder
@@ -164,3 +167,12 @@ def test_neighbours_of_all_features_are_those_of_each(finder: FeatureFinder, blo
         plain = finder.neighbours(feature, 4)
         assert index[feature].tolist() == [n.feature for n in plain]
         assert cosine[feature].tolist() == pytest.approx([n.cosine for n in plain], abs=1e-6)
+
+
+def test_the_card_of_a_calibrated_feature_has_its_doses() -> None:
+    atlas = an_atlas()
+    curve = DoseCurve(None, None, 0, "dog", (1.0,), 40, (30,), (0,), 1.0, 1.0, True)
+    doses = Doses(atlas.fingerprint, atlas.scales_sha256, {}, (curve,))
+    more = feature_card(replace(atlas, doses=doses), 0).more
+    assert (more["effective"], more["safe_max"]) == (1.0, 1.0)
+    assert "safe_max" not in feature_card(replace(atlas, doses=doses), 1).more
