@@ -42,7 +42,8 @@ def sweep_svg(sweep: Sweep) -> str:
                 "</circle>"
             )
     for i, point in enumerate(points):
-        parts.append(_text(4, TOP + PLOT + 50 + LINE * i, f"{_dose(point):>9}  {_caption(point)}"))
+        y = TOP + PLOT + 50 + LINE * i
+        parts += [_text(LEFT + 12, y, _dose(point), "end"), _text(LEFT + 24, y, _caption(point))]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">'
         f"<title>{escape(title)}</title>{_STYLE}{''.join(parts)}</svg>\n"

@@ -96,8 +96,12 @@ def sweep(
 def _print(found: "Sweep") -> None:
     for point in (found.unsteered, *found.points):
         click.echo(_line(point))
-        for warning in point.answer.receipt.warnings if point.answer.receipt else ():
-            click.echo(f"Warning: {point.dose:g} p99: {warning}", err=True)
+    for point in found.points:
+        # A high dose has a warning for each feature; all of them are in the receipts.
+        warnings = point.answer.receipt.warnings if point.answer.receipt else ()
+        if warnings:  # the last first: those of calibrated doses come last
+            more = f" ({len(warnings) - 1} more; --json has them)" if warnings[1:] else ""
+            click.echo(f"Warning: {point.dose:g} p99: {warnings[-1]}{more}", err=True)
     if found.curve is not None:
         effective, safe = (
             "none" if dose is None else f"{dose:g} p99"
