@@ -19,13 +19,14 @@ from vlm.answer_batches import Answering, GivenAnswer, MakeRequest, Question, an
 from vlm.corruption import CorruptionRules
 from vlm.dose_list import check_doses
 from vlm.dose_measure import DoseTrials
-from vlm.dose_response import CORRUPTION_BAR, SUCCESS_ASKED
+from vlm.dose_response import CORRUPTION_BAR, SUCCESS_ASKED, judged
 from vlm.dose_target import DoseTarget
 from vlm.template import DEFAULT_PROMPT
 from vlm.verdicts import Judge, Nll, likelihoods
 
 DEFAULT_DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
-DEFAULT_IMAGES = 36  # the fewest with which a dose without a corrupt answer is shown to be safe
+DEFAULT_IMAGES = 36  # of so many one answer may be corrupt, with the bar at 15 %
+BARS = ("success", "corruption")
 POOL = 4  # photographs captioned unsteered, for one of a curve
 BATCH_SIZE = 48  # small enough for two cores, and each step's weights are read for that many
 
@@ -59,7 +60,7 @@ class CalibrationSettings:
         check_doses(self.doses, zero=False)
         if self.n_images < 1:
             raise SparsightError(f"images is {self.n_images}, expected 1 or more", param="images")
-        for key in ("success", "corruption"):
+        for key in BARS:
             if not 0 < getattr(self, key) < 1:
                 raise SparsightError(
                     f"{key} is {getattr(self, key):g}, expected above 0 and below 1", param=key
@@ -92,7 +93,8 @@ def calibrate(
 
     samples: the pool. nll: see `Judge`. overwrite: measure anew what is there; without it curves
     that were measured in the same way are kept. Raises SparsightError where there is no photograph
-    or no target, a curve was measured in another way, or the folder cannot be written to.
+    or no target, a curve was measured in another way, or the folder cannot be written to. Curves that
+    are there are judged by the settings' bars again.
     """
     if not samples or not targets:
         what, key = ("photograph", "data") if not samples else ("concept or feature", "concepts")
@@ -115,9 +117,9 @@ def calibrate(
         )
 
     doses = Doses(pipeline.fingerprint, pipeline.atlas.scales_sha256, how, tuple(kept.values()))
+    _save(doses, folder)  # what cannot be written is refused now, not after an hour
     if not todo:
         return doses
-    _save(doses, folder)  # now, not after an hour
     trials = _trials(pipeline, samples, targets, settings, ask, nll)
     done = len(samples)
     for target in todo:
@@ -156,7 +158,10 @@ def _trials(
 def _how(
     pipeline: Calibrated, samples: Sequence[Sample], settings: CalibrationSettings
 ) -> dict[str, Any]:
-    """What has to be the same in all curves of a file; doses may differ from curve to curve."""
+    """What has to be the same in all curves of a file; doses may differ from curve to curve.
+
+    The bars are among it too, but from counts that are there their doses follow without an answer.
+    """
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(hashlib.sha256(sample.image).digest())
@@ -175,7 +180,7 @@ def _kept(
 ) -> dict[tuple[str | None, int | None, int | None], DoseCurve]:
     """The curves of an earlier run. Raises SparsightError where they were measured otherwise."""
     for key, value in how.items():
-        if before.settings.get(key) != value:
+        if key not in BARS and before.settings.get(key) != value:
             raise SparsightError(
                 f"this model was calibrated with {key} {before.settings.get(key)!r}, now "
                 f"{value!r}; curves of one model are measured in one way: use the same, or "
@@ -183,7 +188,10 @@ def _kept(
                 param=key,
                 code="other_calibration",
             )
-    found = {curve.target: curve for curve in before.curves}
+    found = {
+        curve.target: judged(curve, settings.success, settings.corruption)
+        for curve in before.curves
+    }
     for target in targets:
         curve = found.get(target.key)
         if curve is not None and curve.doses != settings.doses:

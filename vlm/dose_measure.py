@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 from sparse_encoder.doses import DoseCurve
 from vlm.answer_batches import GivenAnswer, Question, Sample
-from vlm.dose_response import (
-    CORRUPTION_BAR,
-    SUCCESS_ASKED,
-    DosePoint,
-    effective,
-    is_monotone,
-    safe_max,
-)
+from vlm.dose_response import CORRUPTION_BAR, SUCCESS_ASKED, DosePoint, judged
 from vlm.dose_target import DoseTarget
 from vlm.mention import mentions
 from vlm.rate import Rate
@@ -77,8 +70,7 @@ class DoseTrials:
     def curve(self, target: DoseTarget, doses: Sequence[float]) -> DoseCurve:
         """The curve as the atlas keeps it."""
         points = self.points(target, doses)
-        safe = safe_max(points, self.corruption)
-        return DoseCurve(
+        counted = DoseCurve(
             concept=target.concept,
             k=target.k,
             feature=target.feature,
@@ -87,7 +79,8 @@ class DoseTrials:
             n_images=points[0].success.eligible if points else 0,
             successes=tuple(point.success.successes for point in points),
             corrupt=tuple(point.corrupt.successes for point in points),
-            effective=effective(points, safe, self.success),
-            safe_max=safe,
-            monotone=is_monotone(points, safe),
+            effective=None,
+            safe_max=None,
+            monotone=None,
         )
+        return judged(counted, self.success, self.corruption)

@@ -5,7 +5,8 @@ PAPER.md 2.3); a dose counts in p99, intervals are 95 % Wilson intervals.
 
 - **safe_max**: the largest dose at which, as at every smaller one, the whole interval of corruption
   lies within the bar. By the upper end, since *safe* has to be shown and few photographs show
-  little: with the bar at 10 %, no answer of 36 may be corrupt, and one of 53.
+  little: with the bar at 15 %, one answer of 36 may be corrupt; 10 % would allow none, and the
+  rules of corruption have false alarms. A lower bar wants more photographs, not a kinder reading.
 - **effective**: the smallest dose, up to safe_max, whose success reaches what is asked (75 %, the
   aim of an insertion). By the observed rate: the interval's lower end would ask for more than 9 of 10.
 - **monotone**: up to safe_max, no dose succeeds less often than the lower end of the interval of any
@@ -13,12 +14,13 @@ PAPER.md 2.3); a dose counts in p99, intervals are 95 % Wilson intervals.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sparse_encoder.doses import DoseCurve
 from vlm.rate import Rate
 
 SUCCESS_ASKED = 0.75
-CORRUPTION_BAR = 0.10
+CORRUPTION_BAR = 0.15
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,23 @@ def is_monotone(points: Sequence[DosePoint], up_to: float | None) -> bool | None
         later >= min(low, rate)
         for i, (later, _) in enumerate(rates)
         for rate, low in rates[:i]
+    )
+
+
+def judged(
+    curve: DoseCurve, asked: float = SUCCESS_ASKED, bar: float = CORRUPTION_BAR
+) -> DoseCurve:
+    """The curve with what follows from its counts; both bars in (0, 1)."""
+    points = [
+        DosePoint(dose, Rate(success, curve.n_images), Rate(corrupt, curve.n_images))
+        for dose, success, corrupt in zip(curve.doses, curve.successes, curve.corrupt, strict=True)
+    ]
+    safe = safe_max(points, bar)
+    return replace(
+        curve,
+        safe_max=safe,
+        effective=effective(points, safe, asked),
+        monotone=is_monotone(points, safe),
     )
 
 

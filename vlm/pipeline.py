@@ -22,6 +22,7 @@ from sparse_encoder.wheel import Progress
 from vlm.answer_text import AnswerText, FinishReason
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
 from vlm.asked_edits import AskedEdits, asked_edits
+from vlm.claimed_doses import calibration_of
 from vlm.concepts import resolve
 from vlm.decoding import Sampling, decode
 from vlm.dose_warnings import dose_warnings
@@ -240,7 +241,7 @@ class Pipeline:
                     warnings=steered.warnings,
                     reach=self.reach,
                     recipes=asked.recipes,
-                    calibration=self.atlas.doses.sha256 if self.atlas.doses else None,
+                    calibration=calibration_of(self.atlas),
                 )
         elif request.want_receipt:
             receipt = make_receipt(

@@ -19,8 +19,7 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.apply import AppliedEdit
-from vlm.claimed_doses import with_claimed_doses
-from vlm.dose_warnings import ABOVE_SAFE
+from vlm.claimed_doses import calibration_of, with_claimed_doses, without_dose_warnings
 from vlm.edits import Edit, Op, parse_edits
 from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt_json import json_items, json_object, typed, wrong
@@ -178,8 +177,7 @@ def verify_receipt(
 ) -> list[str]:
     """Rebuilds the codes and says in words where the receipt differs; empty = equal.
 
-    Holds for a receipt from before a model was calibrated, or from another calibration: what its
-    clamps without a value were set to is read from it, and warnings of doses are not compared.
+    Under another calibration the doses of clamps without a value are read from the receipt.
     Raises SparsightError where `receipt` is none.
     """
     claimed = Receipt.from_json(receipt)
@@ -192,7 +190,7 @@ def verify_receipt(
     if other := [_differs(f"images[{i}].sha256", a, b) for i, (a, b) in pairs if a != b]:
         return other
     codes = pipeline.encode(images) if images else None
-    recalibrated = claimed.calibration != _calibration(pipeline)
+    recalibrated = claimed.calibration != calibration_of(pipeline.atlas)
     edits = with_claimed_doses(claimed.edits, claimed.applied) if recalibrated else claimed.edits
     try:
         steered = pipeline.steer(codes, edits) if codes is not None else None
@@ -210,17 +208,9 @@ def verify_receipt(
         calibration=claimed.calibration,
     )
     if recalibrated:  # its warnings of doses came from other curves
-        claimed, rebuilt = _without_dose_warnings(claimed), _without_dose_warnings(rebuilt)
+        claimed = replace(claimed, warnings=without_dose_warnings(claimed.warnings))
+        rebuilt = replace(rebuilt, warnings=without_dose_warnings(rebuilt.warnings))
     return _differences("", claimed.to_json(), rebuilt.to_json())
-
-
-def _calibration(pipeline: Steering) -> str | None:
-    return None if pipeline.atlas.doses is None else pipeline.atlas.doses.sha256
-
-
-def _without_dose_warnings(receipt: Receipt) -> Receipt:
-    kept = tuple(line for line in receipt.warnings if ABOVE_SAFE not in line)
-    return replace(receipt, warnings=kept)
 
 
 def _differences(at: str, claimed: object, rebuilt: object) -> list[str]:

@@ -59,14 +59,14 @@ DEFAULT_FEATURES = 256
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.75,
     show_default=True,
-    help="Share of photographs that the effective dose has to reach.",
+    help="Share of photographs that the effective dose has to reach; may be changed later.",
 )
 @click.option(
     "--corruption",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.10,
+    default=0.15,
     show_default=True,
-    help="Corruption that a safe dose stays within, by the upper end of its 95 % interval.",
+    help="Corruption that a safe dose stays within, by the upper end of its 95 % interval; likewise.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the features that are drawn.")
 @click.option("--force", is_flag=True, help="Measure anew what an earlier run has measured.")

@@ -128,7 +128,6 @@ def test_a_run_with_nothing_left_asks_nothing(tmp_path: Path) -> None:
     ("change", "word"),
     [
         ({"settings": replace(SETTINGS, n_images=39)}, "images"),
-        ({"settings": replace(SETTINGS, corruption=0.2)}, "corruption"),
         ({"settings": replace(SETTINGS, doses=(1.0,))}, "doses"),
         ({"samples": SAMPLES[1:]}, "photographs"),
     ],
@@ -140,6 +139,18 @@ def test_curves_measured_in_another_way_are_not_mixed(
     with pytest.raises(SparsightError, match=f"(?s){word}.*--force"):
         run(tmp_path, **change)  # type: ignore[arg-type]
     assert run(tmp_path, overwrite=True, **change).curves  # type: ignore[arg-type]
+
+
+def test_other_bars_judge_the_same_counts_anew_without_an_answer(tmp_path: Path) -> None:
+    before = run(tmp_path)
+    again = DosedCaptioner()
+    stricter = run(tmp_path, again, settings=replace(SETTINGS, success=0.8, corruption=0.05))
+    assert again.n_asked == 0
+    assert [curve.successes for curve in stricter.curves] == [c.successes for c in before.curves]
+    assert {(curve.effective, curve.safe_max) for curve in stricter.curves} == {(None, None)}
+    found = Doses.load(tmp_path)
+    assert found is not None and found.sha256 == stricter.sha256
+    assert run(tmp_path, again).sha256 == before.sha256
 
 
 def test_other_targets_join_what_is_there(tmp_path: Path) -> None:

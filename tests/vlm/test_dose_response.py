@@ -28,12 +28,13 @@ def curves(draw: st.DrawFn) -> list[DosePoint]:
 
 
 def test_safe_is_shown_by_the_upper_end_of_the_interval() -> None:
-    assert safe_max(curve(36, [0] * 6, [0, 0, 0, 1, 0, 0])) == 1.0  # 0/36: at most 9.6 %
-    assert safe_max(curve(35, [0] * 6, [0] * 6)) == 8.0  # 0/35: 9.9 %
-    assert safe_max(curve(34, [0] * 6, [0] * 6)) is None  # 0/34: 10.2 %, too few photographs
-    assert safe_max(curve(53, [0] * 6, [1] * 6)) == 8.0
-    assert safe_max(curve(52, [0] * 6, [1] * 6)) is None
-    assert safe_max(curve(36, [0] * 6, [1, 0, 0, 0, 0, 0])) is None
+    assert safe_max(curve(36, [0] * 6, [1, 0, 1, 2, 0, 0])) == 1.0  # 2/36: at most 18.1 %
+    assert safe_max(curve(36, [0] * 6, [2, 0, 0, 0, 0, 0])) is None
+    assert safe_max(curve(34, [0] * 6, [1] * 6)) == 8.0  # 14.9 %
+    assert safe_max(curve(33, [0] * 6, [1] * 6)) is None  # 15.3 %
+    assert safe_max(curve(21, [0] * 6, [0] * 6)) is None  # too few to show anything
+    assert safe_max(curve(35, [0] * 6, [0] * 6), bar=0.1) == 8.0  # 9.9 %
+    assert safe_max(curve(34, [0] * 6, [0] * 6), bar=0.1) is None  # 10.2 %
 
 
 def test_effective_is_the_first_dose_that_reaches_what_is_asked() -> None:
