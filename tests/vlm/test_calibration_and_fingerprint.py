@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.doses import DoseCurve, Doses
 from tests.tiny_model import photo, tiny_pipeline
 from vlm.default_dose import UncalibratedError
+from vlm.dose_response import judged
 from vlm.edits import Edit
 from vlm.model_folder import read_model
 from vlm.pipeline import Pipeline, Sampling, caption_request
@@ -78,3 +80,11 @@ def test_the_text_tower_is_asked_once_for_one_set_of_concepts(
         tiny.steer(codes, [Edit("clamp", "dog", value=value)])
     tiny.steer(codes, [Edit("clamp", "cat", value=1.0)])
     assert len(asked) == 2
+
+
+def test_the_shipped_doses_belong_to_the_shipped_model_and_follow_from_their_counts() -> None:
+    folder = read_model("sparsight-mini")
+    atlas = FeatureAtlas.load(folder.path / "features", fingerprint=folder.fingerprint)
+    assert atlas.doses is not None and atlas.doses.curves
+    bars = atlas.doses.settings["success"], atlas.doses.settings["corruption"]
+    assert [judged(curve, *bars) for curve in atlas.doses.curves] == list(atlas.doses.curves)

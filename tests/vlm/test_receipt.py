@@ -195,6 +195,7 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
     (lambda r: r["edits"][0].update(dose={}), "no raw", "receipt.edits[0].dose.raw"),
     (lambda r: r.update(reach="here"), "not one of", "receipt.reach"),
     (lambda r: r.update(codes_sha256=5), "not a string", "receipt.codes_sha256"),
+    (lambda r: r.update(calibration=0), "not a string", "receipt.calibration"),
     (
         lambda r: r["steering"]["edits"][0].update(op="x"),
         "op is 'x'",
