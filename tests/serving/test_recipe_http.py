@@ -111,7 +111,7 @@ def test_a_recipe_without_an_image_in_the_chat_is_refused(http: httpx.Client) ->
 
 
 def test_a_written_recipe_is_a_file_that_a_chat_takes(tiny: httpx.Client) -> None:
-    steering = {"edits": [{"op": "clamp", "concept": "dog"}], "recipe": {**OTHER, "edits": [
+    steering = {"edits": [{"op": "clamp", "concept": "dog", "value": 1}], "recipe": {**OTHER, "edits": [
         {"op": "ablate", "concept": "cat"}]}, "resolve_again": True}  # fmt: skip
     body = {"name": "a", "description": "why", "steering": steering}
     made = tiny.post("/v1/steering/recipe", json=body).json()
