@@ -12,8 +12,8 @@ import click
 from sparse_encoder.dataset import find_shards, read_samples
 from vlm.evaluate_captions import evaluate_captions
 from vlm.pipeline import Pipeline
-from vlm.steering_eval import SteeringSettings, evaluate_steering
-from vlm.steering_pairs import STEERING_PAIRS
+from vlm.steering_evaluation.fixed_pairs import SteeringSettings, evaluate_steering
+from vlm.steering_evaluation.pairs import STEERING_PAIRS
 from vlm.train_run import train_vlm
 
 # Photograph rows take the place of the text rows that a run leaves out: equal work, not equal data.

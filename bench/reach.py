@@ -13,8 +13,8 @@ from sparse_encoder.dataset import find_shards, read_samples
 from vlm.fluency import Fluency
 from vlm.pipeline import Pipeline
 from vlm.reach import DEFAULT_REACH, Reach
-from vlm.steering_eval import SteeringSettings, evaluate_steering
-from vlm.steering_pairs import STEERING_PAIRS
+from vlm.steering_evaluation.fixed_pairs import SteeringSettings, evaluate_steering
+from vlm.steering_evaluation.pairs import STEERING_PAIRS
 
 
 @click.command()

@@ -1,9 +1,10 @@
 """Answers to many questions about many photographs, batch by batch: the loop under every evaluation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sparse_encoder.codes import Codes
 from sparse_encoder.image import DecodedImage, decode_image
 from vlm.edits import Edit
 
@@ -43,6 +44,14 @@ class Answering(Protocol):
     def answer(self, requests: Sequence[Any]) -> Sequence[GivenAnswer]: ...
 
 
+class CodesOf(Protocol):
+    """Makes a photograph's codes in another way than the encoder; the name tells ways apart."""
+
+    @property
+    def name(self) -> str: ...
+    def __call__(self, image: DecodedImage) -> Codes: ...
+
+
 @dataclass(frozen=True)
 class Question:
     """One photograph, what is asked (None: the default caption prompt) and how it is steered."""
@@ -50,6 +59,7 @@ class Question:
     sample: Sample
     prompt: str | None = None
     edits: tuple[Edit, ...] = ()
+    codes_of: CodesOf | None = None  # steers in place of edits
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -87,5 +97,7 @@ def answer_all(
 def request_of(question: Question, make_request: MakeRequest) -> Any:
     """The pipeline's request for one question."""
     image: DecodedImage = decode_image(question.sample.image)
-    prompt: Mapping[str, str] = {} if question.prompt is None else {"prompt": question.prompt}
-    return make_request(image, edits=question.edits, **prompt)
+    more: dict[str, Any] = {} if question.prompt is None else {"prompt": question.prompt}
+    if question.codes_of is not None:
+        more["codes"] = question.codes_of(image)
+    return make_request(image, edits=question.edits, **more)

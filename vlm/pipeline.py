@@ -93,6 +93,7 @@ class Pipeline:
         self.tokenizer = tokenizer
         self.top_images: TopImages | None = None  # of the atlas, where it came with them
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
+        self.kept_images = KEPT_IMAGES  # more for who asks much about many images
         self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         self._codes: OrderedDict[str, Codes] = OrderedDict()
         self._text_codes: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
@@ -140,7 +141,7 @@ class Pipeline:
         for digest, codes in found.items():
             self._codes[digest] = codes
             self._codes.move_to_end(digest)
-        while len(self._codes) > KEPT_IMAGES:
+        while len(self._codes) > self.kept_images:
             self._codes.popitem(last=False)
         return Codes.cat([found[i.sha256] for i in images])
 
@@ -220,11 +221,12 @@ class Pipeline:
                 param="steering",
                 code="steering_without_image",
             )
+        request.check_codes()
         pieces = chat_pieces(request.messages, self.tokenizer)
         vectors = [embed(self.model, pieces[0])]
         receipt = None
         if images:
-            codes = self.encode(images)
+            codes = self.encode(images) if request.codes is None else request.codes
             asked = self.asked_edits(codes, request)
             with asked.at_their_place():
                 steered = self.steer(codes, asked.edits)

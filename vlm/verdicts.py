@@ -2,15 +2,36 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sparse_encoder.errors import SparsightError
 from vlm.answer_batches import GivenAnswer
 from vlm.corruption import MIN_NLL_TOKENS, CorruptionRules, Rule
 from vlm.mention import Lexicon, mentions
-from vlm.steering_report import Verdict
+
+Task = Literal["replacement", "insertion", "suppression"]
 
 # Mean negative log-likelihood of each text, nat a token, under the unsteered LM without image.
 Nll = Callable[[Sequence[str]], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One answer judged: which concepts it mentions and which corruption rules fired."""
+
+    says_source: bool
+    says_target: bool
+    fired: tuple[Rule, ...]
+
+    def meets(self, task: Task) -> bool:
+        """Whether the words are as the task wants them, corrupt or not."""
+        target = self.says_target or task == "suppression"
+        source_gone = not self.says_source or task == "insertion"
+        return target and source_gone
+
+    def succeeds(self, task: Task) -> bool:
+        """As wanted and not corrupt."""
+        return self.meets(task) and not self.fired
 
 
 @dataclass(frozen=True)

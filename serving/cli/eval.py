@@ -117,8 +117,9 @@ def _evaluate(model: str, data: Path, templates: str) -> Any:
 def _report(
     model: str, data: Path, out: Path, templates: tuple[str, ...], embedding: str, force: bool
 ) -> Any:
+    from sparse_encoder.evaluation.html_page import report_files
     from sparse_encoder.evaluation.independent_embedding import load_embedding
-    from sparse_encoder.evaluation.page import report_files, write_report
+    from sparse_encoder.evaluation.page import write_report
     from sparse_encoder.evaluation.report import measure_encoder
     from sparse_encoder.templates import TEMPLATE_SETS
 
@@ -186,7 +187,7 @@ def steering(
 ) -> None:
     """Whether replacing a concept in the code replaces it in the caption, and nothing breaks."""
     from vlm.fluency import Fluency
-    from vlm.steering_eval import SteeringSettings, evaluate_steering
+    from vlm.steering_evaluation.fixed_pairs import SteeringSettings, evaluate_steering
 
     samples = [sample for name in STEERING_SETS for sample in _samples(data, name)]
     pipeline = load_pipeline(model)

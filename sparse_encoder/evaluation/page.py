@@ -4,42 +4,22 @@ Every plot has the table it was drawn from beside it or below it.
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from sparse_encoder.errors import SparsightError
+from sparse_encoder.evaluation.html_page import (
+    JSON_FILE,
+    document,
+    legend,
+    number,
+    percent,
+    report_files,
+    table,
+    write_files,
+)
 from sparse_encoder.evaluation.measures import EncoderMeasures
 from sparse_encoder.evaluation.modality import MULTIMODAL
 from sparse_encoder.evaluation.svg_plots import Bar, bar_chart, heat_map, histogram_chart
-from sparse_encoder.whole_file import write_whole
-
-JSON_FILE, PAGE_FILE = "report.json", "report.html"
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --rule: #d7dbe3; --page: #fff;
-  --s0: #3b6fd4; --s1: #9bb9f0; --s2: #c2632b; --s3: #ecb08e; --s4: #2f8f6b; --s5: #9bd3bd; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7eaf0; --soft: #9aa3b5; --rule: #363d4c;
-  --page: #14171f; --s0: #7ba4f5; --s1: #3c5c9c; --s2: #ee9a66; --s3: #92542f; --s4: #67c9a3;
-  --s5: #31705a; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 54rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
-p, li { max-width: 44rem; } .soft, .nothing { color: var(--soft); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-.wide { overflow-x: auto; }
-th, td { text-align: right; padding: .25rem .7rem; border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-svg { width: 100%; height: auto; margin: .5rem 0; } svg text { font-size: 11px; fill: var(--soft); }
-.grid { stroke: var(--rule); } .axis { stroke: var(--soft); } .mark { stroke: var(--ink);
-  stroke-width: 1.5; } .key span { display: inline-block; margin-right: 1rem; }
-.key i { display: inline-block; width: .8rem; height: .8rem; margin-right: .3rem; }
-""" + "\n".join(f".s{i} {{ fill: var(--s{i}); background: var(--s{i}); }}" for i in range(6))
-
-
-def report_files(folder: Path) -> tuple[Path, Path]:
-    """Where a report in `folder` lies: the numbers, the page."""
-    return folder / JSON_FILE, folder / PAGE_FILE
 
 
 def write_report(measures: EncoderMeasures, folder: Path, name: str) -> tuple[Path, Path]:
@@ -52,14 +32,7 @@ def write_report(measures: EncoderMeasures, folder: Path, name: str) -> tuple[Pa
         numbers: json.dumps(measures.to_json(), indent=1, allow_nan=False) + "\n",
         drawn: page(measures, name),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            write_whole(path, text.encode())
-    except OSError as error:
-        raise SparsightError(
-            f"cannot write the report to {folder}: {error}", param="out"
-        ) from error
+    write_files(folder, files)
     return numbers, drawn
 
 
@@ -76,12 +49,7 @@ def page(measures: EncoderMeasures, name: str) -> str:
         _semanticity(measures),
         _sources(measures),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body>\n{chr(10).join(sections)}\n</body></html>\n"
-    )
+    return document(title, sections)
 
 
 def _head(measures: EncoderMeasures, title: str) -> str:
@@ -105,7 +73,7 @@ def _zeroshot(measures: EncoderMeasures) -> str:
                 keys[key] = series
             rows.append(
                 [name, one.n_images, z.n_classes, z.templates]
-                + [_percent(v) for v in (z.top1, z.top5, z.chance_top1, z.chance_top5)]
+                + [percent(v) for v in (z.top1, z.top5, z.chance_top1, z.chance_top5)]
             )
         if bars:
             groups.append((name, bars))
@@ -114,8 +82,8 @@ def _zeroshot(measures: EncoderMeasures) -> str:
         "<p>Share of images whose class is the nearest, or among the five nearest, by the mean of "
         "its templates' text codes; ties count as misses. The line across a bar is chance.</p>"
         + bar_chart("Zero-shot classification", groups)
-        + _key(keys)
-        + _table(
+        + legend(keys)
+        + table(
             ["set", "images", "classes", "templates", "top-1 %", "top-5 %", "chance", "chance@5"],
             rows,
         )
@@ -137,29 +105,29 @@ def _retrieval(measures: EncoderMeasures) -> str:
             groups.append((f"{name}, {words}", bars))
             rows.append(
                 [f"{name}, {words}", one.n_images, one.retrieval.n_texts]
-                + [f"{_percent(v)} ({_percent(one.retrieval.chance[k])})" for k, v in found.items()]
+                + [f"{percent(v)} ({percent(one.retrieval.chance[k])})" for k, v in found.items()]
             )
     return (
         "<h2>Retrieval</h2><p>Text to image: the caption's photograph is among the k nearest. Image "
         "to text: one of the photograph's captions is. Chance in brackets and across the bars; it "
         "is high where the set is small.</p>"
         + bar_chart("Retrieval", groups)
-        + _key(keys)
-        + _table(["set", "images", "texts", *(f"{k} %" for k in keys)], rows)
+        + legend(keys)
+        + table(["set", "images", "texts", *(f"{k} %" for k in keys)], rows)
     )
 
 
 def _boxes(measures: EncoderMeasures) -> str:
     rows = [
-        [name, b.n_boxes, b.n_images, b.n_categories, _percent(b.top1), _percent(b.top5)]
-        + [_percent(b.chance_top1), b.n_crowds + b.n_degenerate, b.n_images_without_photograph]
+        [name, b.n_boxes, b.n_images, b.n_categories, percent(b.top1), percent(b.top5)]
+        + [percent(b.chance_top1), b.n_crowds + b.n_degenerate, b.n_images_without_photograph]
         for name, b in measures.boxes.items()
     ]
     words = "Each ground-truth box is cut out and named among the categories."
     if not rows:
         words = "Not measured: the data has no box annotations."
     head = ["templates", "boxes", "images", "categories", "top-1 %", "top-5 %", "chance"]
-    return f"<h2>Boxes</h2><p>{words}</p>" + _table([*head, "left out", "no photograph"], rows)
+    return f"<h2>Boxes</h2><p>{words}</p>" + table([*head, "left out", "no photograph"], rows)
 
 
 def _sparsity(measures: EncoderMeasures) -> str:
@@ -178,7 +146,7 @@ def _sparsity(measures: EncoderMeasures) -> str:
         + histogram_chart(
             "Density of features", measures.density, "share of images, threshold 0", log=True
         )
-        + _table(
+        + table(
             ["set", "inputs", "threshold", "L0", "density %", "active", "dead", "empty codes"], rows
         )
     )
@@ -211,12 +179,12 @@ def _modality(measures: EncoderMeasures) -> str:
 
 def _semanticity(measures: EncoderMeasures) -> str:
     rows: list[list[object]] = [
-        [f"Clarity, {c.min_images} images or more", c.n_features, _number(c.mean)]
-        + [_number(c.baseline), _number(c.lift)]
+        [f"Clarity, {c.min_images} images or more", c.n_features, number(c.mean)]
+        + [number(c.baseline), number(c.lift)]
         for c in measures.clarity
     ]
     mono = measures.monosemanticity
-    rows.append(["MonoSemanticity", mono.n_features, _number(mono.mean), "", ""])
+    rows.append(["MonoSemanticity", mono.n_features, number(mono.mean), "", ""])
     base = measures.clarity[0].baseline if measures.clarity else None
     mark = None if base is None else ("all images:", base)
     return (
@@ -232,7 +200,7 @@ def _semanticity(measures: EncoderMeasures) -> str:
             "MonoSemanticity",
             mark=mark,
         )
-        + _table(["score", "features", "mean", "baseline", "lift"], rows)
+        + table(["score", "features", "mean", "baseline", "lift"], rows)
     )
 
 
@@ -243,26 +211,3 @@ def _sources(measures: EncoderMeasures) -> str:
         "modality); Clarity, arXiv 2501.05398; MonoSemanticity, arXiv 2504.02821. Made with: "
         f"{escape(made)}. All numbers are in {JSON_FILE} beside this page.</p>"
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    if not body:
-        return ""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
-
-
-def _key(keys: dict[str, int]) -> str:
-    items = (f'<span><i class="s{i}"></i>{escape(name)}</span>' for name, i in keys.items())
-    return f'<p class="key">{"".join(items)}</p>' if keys else ""
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

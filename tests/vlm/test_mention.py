@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sparse_encoder.errors import SparsightError
 from vlm.label_senses import EVERYDAY_NAMES, LABEL_SENSES
 from vlm.mention import Lexicon, mentions, pair_is_valid, pair_lexicons
-from vlm.steering_pairs import STEERING_PAIRS, SteeringPair
+from vlm.steering_evaluation.pairs import STEERING_PAIRS, SteeringPair
 from vlm.wordnet import SYNSET_NAME, wordnet
 
 DATA = Path(os.environ.get("SPARSIGHT_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))

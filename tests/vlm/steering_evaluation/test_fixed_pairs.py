@@ -7,12 +7,12 @@ import pytest
 from fake_captioner import FakeCaptioner, fake_atlas, fake_request, fake_sample
 
 from sparse_encoder.errors import SparsightError
-from vlm.control_features import matched_features
 from vlm.corruption import CorruptionRules
 from vlm.rate import Rate
-from vlm.steering_eval import SteeringSettings, evaluate_steering
-from vlm.steering_pairs import SteeringPair
-from vlm.steering_report import SteeringEvaluation, TaskResult
+from vlm.steering_evaluation.control_features import matched_features
+from vlm.steering_evaluation.fixed_pairs import SteeringSettings, evaluate_steering
+from vlm.steering_evaluation.pair_table import SteeringEvaluation, TaskResult
+from vlm.steering_evaluation.pairs import SteeringPair
 
 PAIR = SteeringPair("dog", "cat")
 PLAIN = {

@@ -2,32 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from vlm.corruption import RULES, Rule
 from vlm.rate import Rate
-from vlm.steering_pairs import SteeringPair
-
-Task = Literal["replacement", "insertion", "suppression"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One answer judged: which concepts it mentions and which corruption rules fired."""
-
-    says_source: bool
-    says_target: bool
-    fired: tuple[Rule, ...]
-
-    def meets(self, task: Task) -> bool:
-        """Whether the words are as the task wants them, corrupt or not."""
-        target = self.says_target or task == "suppression"
-        source_gone = not self.says_source or task == "insertion"
-        return target and source_gone
-
-    def succeeds(self, task: Task) -> bool:
-        """As wanted and not corrupt."""
-        return self.meets(task) and not self.fired
+from vlm.steering_evaluation.pairs import SteeringPair
+from vlm.verdicts import Task, Verdict
 
 
 @dataclass(frozen=True)

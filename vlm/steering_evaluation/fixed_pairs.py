@@ -28,23 +28,17 @@ from vlm.answer_batches import (
     no_progress,
 )
 from vlm.apply import AppliedEdit
-from vlm.control_features import matched_features
 from vlm.corruption import CorruptionRules
 from vlm.edits import Edit
 from vlm.mention import pair_lexicons
 from vlm.rate import Rate
-from vlm.steering_pairs import STEERING_PAIRS, SteeringPair
-from vlm.steering_report import SteeredAnswer, SteeringEvaluation, Task, TaskResult
-from vlm.verdicts import Judge, Nll, likelihoods
+from vlm.steering_evaluation.control_features import matched_features
+from vlm.steering_evaluation.pair_table import SteeredAnswer, SteeringEvaluation, TaskResult
+from vlm.steering_evaluation.pairs import STEERING_PAIRS, SteeringPair
+from vlm.steering_evaluation.prompts import PROMPTS, a_or_an
+from vlm.verdicts import Judge, Nll, Task, likelihoods
 
 N_CONTROL_DRAWS = 5
-PROMPTED: dict[Task, str] = {
-    "replacement": (
-        "Describe the image in one sentence. Mention {target}, do not mention {source}."
-    ),
-    "insertion": "Describe the image in one sentence. Mention {target}.",
-    "suppression": "Describe the image in one sentence. Do not mention {source}.",
-}
 
 
 class Steered(Protocol):
@@ -198,7 +192,9 @@ class SteeringRun:
                 successes(
                     "prompt only",
                     (),
-                    PROMPTED[task].format(source=a_or_an(pair.source), target=a_or_an(pair.target)),
+                    PROMPTS["mention"][task].format(
+                        source=a_or_an(pair.source), target=a_or_an(pair.target)
+                    ),
                 )
                 if self.settings.prompt_baseline
                 else None
@@ -239,8 +235,3 @@ class SteeringRun:
             taken.update(drawn)
             control.extend(Edit(op=edit.op, feature=i, value=edit.value) for i in drawn)
         return tuple(control)
-
-
-def a_or_an(concept: str) -> str:
-    """ "a dog", "an elephant": the article by the first letter."""
-    return f"{'an' if concept[0].lower() in 'aeiou' else 'a'} {concept}"

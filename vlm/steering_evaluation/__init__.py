@@ -1,0 +1,1 @@
+"""How well steering works: what is measured, on which images, beside which baselines."""

@@ -1,0 +1,66 @@
+"""How much an evaluation asks: the sizes of its parts, as plain data."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sparse_encoder.errors import SparsightError
+from vlm.edits import MAX_DOSE
+from vlm.steering_evaluation.task_wishes import HowMany
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of photographs, concepts and draws.
+
+    doses: of the clamp, p99. images: of each cell of the paper's grid, of each kind of composition and
+    of side-by-side pictures. The SAE of the baseline: its features and its training steps.
+    """
+
+    doses: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    images: int = 100
+    per_set: int | None = None  # at most so many photographs of each set, drawn by seed
+    insertion: HowMany = field(default_factory=lambda: HowMany(None, dev=6, test=12))
+    suppression: HowMany = field(default_factory=lambda: HowMany(None, dev=12, test=20))
+    replacement: HowMany = field(default_factory=lambda: HowMany(None, dev=12, test=20))
+    large_ks: bool = True  # also K 8 and K 16
+    control_draws: int = 5
+    unrelated: int = 60  # wishes whose photograph is asked unrelated questions
+    alphas: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)  # of the difference of means
+    sae_ks: tuple[int, ...] = (1, 2, 4)
+    sae_features: int = 8192
+    sae_steps: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.doses or not all(0 < dose <= MAX_DOSE for dose in self.doses):
+            raise SparsightError(
+                f"doses={self.doses}: expected one or more above 0, at most {MAX_DOSE:g} p99",
+                param="doses",
+            )
+        for name in ("images", "control_draws", "unrelated", "sae_features", "sae_steps"):
+            if getattr(self, name) < 1:
+                raise SparsightError(
+                    f"{name}={getattr(self, name)}: expected 1 or more", param=name
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+FULL = Sizes()
+# About ten minutes on one core, once the trunk outputs of the training photographs are cached.
+QUICK = Sizes(
+    doses=(2.0, 4.0, 6.0),
+    images=6,
+    per_set=60,
+    insertion=HowMany(16, dev=2, test=4),
+    suppression=HowMany(8, dev=4, test=8),
+    replacement=HowMany(8, dev=3, test=6),
+    large_ks=False,
+    control_draws=1,
+    unrelated=8,
+    alphas=(1.0, 2.0),
+    sae_ks=(4,),
+    sae_features=4096,
+    sae_steps=150,
+)
