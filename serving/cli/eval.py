@@ -1,6 +1,7 @@
 """``sparsight eval``: the numbers of the model card, made again."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from serving.cli.progress import StderrProgress, loading
 if TYPE_CHECKING:
     from sparse_encoder.dataset import Sample
     from sparse_encoder.evaluation.evaluated import Evaluated
+    from vlm.steering_evaluation.answer_book import Standing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,47 +163,132 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
 
 
 @evaluate.command()
+@click.argument("named", metavar="[MODEL]", required=False)
 @_evaluation_options
 @click.option(
-    "--k", default=16, show_default=True, type=click.IntRange(1, 16), help="Features a concept."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for report.json, report.html, to_check.jsonl and answers.jsonl: everything is "
+    "measured. A run that was stopped goes on where it was.",
+)
+@click.option("--quick", is_flag=True, help="With --out: about ten minutes instead of a night.")
+@click.option("--seed", type=click.IntRange(0), help="With --out: of all draws.  [default: 0]")
+@click.option("--force", is_flag=True, help="Replace a report that is in --out; keeps its answers.")
+@click.option(
+    "--k", type=click.IntRange(1, 16), help="Without --out: features a concept.  [default: 16]"
 )
 @click.option(
     "--dose",
-    default=1.0,
-    show_default=True,
     type=click.FloatRange(0, 8, min_open=True),
-    help="Of the clamp, in multiples of each feature's 99th percentile.",
+    help="Without --out: of the clamp, in multiples of each feature's 99th percentile.  "
+    "[default: 1]",
 )
 @click.option(
-    "--controls", default=5, show_default=True, help="Draws of random features like the real ones."
+    "--controls",
+    type=click.IntRange(0),
+    help="Draws of random features like the real ones.  [default: 5; with --quick 1]",
 )
-@click.option("--images", type=click.IntRange(1), help="At most so many a pair.  [default: all]")
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    help="At most so many a pair; with --out of each cell of the paper's grid and each kind of "
+    "several edits.  [default: all; with --out 100, with --quick 6]",
+)
 def steering(
+    named: str | None,
     data: Path,
     model: str,
     as_json: bool,
-    k: int,
-    dose: float,
-    controls: int,
+    out: Path | None,
+    quick: bool,
+    seed: int | None,
+    force: bool,
+    k: int | None,
+    dose: float | None,
+    controls: int | None,
     images: int | None,
 ) -> None:
-    """Whether replacing a concept in the code replaces it in the caption, and nothing breaks."""
+    """Whether edits do what they ask for, what else they do, and what other ways would do.
+
+    Without --out: a table of eight fixed pairs, replacement only. With --out: the paper's protocol,
+    insertion, suppression and replacement over all labels and common nouns, side effects, baselines,
+    several edits at once, and edits of one half of a picture.
+    """
+    model = _one_model(named, model)
+    if out is None:
+        if quick or force or seed is not None:
+            raise click.UsageError("--quick, --seed and --force need --out")
+        _show(_fixed_pairs(model, data, k or 16, dose or 1.0, controls, images), as_json)
+    else:
+        if k is not None or dose is not None:
+            raise click.UsageError(
+                "--k and --dose are chosen by measurement with --out; leave them"
+            )
+        _show(_steering_report(model, data, out, quick, seed, force, controls, images), as_json)
+
+
+def _fixed_pairs(
+    model: str, data: Path, k: int, dose: float, controls: int | None, images: int | None
+) -> Any:
     from vlm.fluency import Fluency
-    from vlm.steering_evaluation.fixed_pairs import SteeringSettings, evaluate_steering
+    from vlm.steering_evaluation.fixed_pairs import (
+        N_CONTROL_DRAWS,
+        SteeringSettings,
+        evaluate_steering,
+    )
 
     samples = [sample for name in STEERING_SETS for sample in _samples(data, name)]
     pipeline = load_pipeline(model)
-    settings = SteeringSettings(k=k, dose=dose, n_control_draws=controls, max_eligible=images)
-    _show(
-        evaluate_steering(
-            pipeline,
-            samples,
-            settings=settings,
-            nll=Fluency(pipeline),
-            on_progress=_progress,
-        ),
-        as_json,
+    draws = N_CONTROL_DRAWS if controls is None else controls
+    settings = SteeringSettings(k=k, dose=dose, n_control_draws=draws, max_eligible=images)
+    return evaluate_steering(
+        pipeline, samples, settings=settings, nll=Fluency(pipeline), on_progress=_progress
     )
+
+
+def _steering_report(
+    model: str,
+    data: Path,
+    out: Path,
+    quick: bool,
+    seed: int | None,
+    force: bool,
+    controls: int | None,
+    images: int | None,
+) -> Any:
+    from sparse_encoder.evaluation.html_page import report_files
+    from vlm.steering_evaluation.measure import measure_steering
+    from vlm.steering_evaluation.page import write_steering_report
+    from vlm.steering_evaluation.sbert import Sbert, load_sbert
+    from vlm.steering_evaluation.sizes import sizes
+
+    there = [str(path) for path in report_files(out) if path.exists()]
+    if there and not force:
+        raise click.UsageError(f"{there[0]} exists; --force replaces it")
+    chosen = sizes(quick, images=images, control_draws=controls, seed=seed)
+    sets = {name: _samples(data, name) for name in STEERING_SETS}
+    pipeline = load_pipeline(model)
+    with StderrProgress() as progress:
+        sbert = Sbert(load_sbert(progress))
+    report = measure_steering(pipeline, sets, data, out, chosen, sbert, _standing)
+    for path in write_steering_report(report, out, pipeline.name):
+        click.echo(f"wrote {path}", err=True)
+    return report
+
+
+def _standing(now: "Standing") -> None:
+    """One line for each stage, written over while it lasts on a terminal."""
+    left = "" if now.seconds_left is None else f", about {_span(now.seconds_left)} left"
+    whole = f"; all: {now.all_done:,}/{now.all_of:,}{left}" if now.all_of else ""
+    last = now.done == now.of
+    if last or sys.stderr.isatty():
+        line = f"{now.stage}: {now.done:,}/{now.of:,}{whole}"
+        click.echo(f"\r{line:<90}" if sys.stderr.isatty() else line, nl=last, err=True)
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _samples(data: Path, name: str) -> "list[Sample]":

@@ -79,7 +79,7 @@ class AnswerBook:
         self._used: set[str] = set()
         self._fresh = 0
         self._seconds = 0.0
-        self.expected = 0  # questions of all stages, for the time left; see `counted`
+        self.expected = 0  # questions of all stages, for the time left; see `Counting`
 
     def __call__(self, stage: str, questions: Sequence[Question]) -> list[KeptAnswer]:
         """Answers in the order of the questions; equal questions are asked once.
@@ -103,6 +103,11 @@ class AnswerBook:
                 left = len(missing) - start - len(batch)
                 self._tell(stage, len(new) - left, len(new), left)
         return [self._known[name] for name in names]
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Names of all questions asked so far, answered afresh or not."""
+        return frozenset(self._used)
 
     def _answer(
         self, stage: str, names: Sequence[str], questions: Sequence[Question], file: TextIO

@@ -1,6 +1,6 @@
 """How much an evaluation asks: the sizes of its parts, as plain data."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sparse_encoder.errors import SparsightError
@@ -37,7 +37,7 @@ class Sizes:
                 f"doses={self.doses}: expected one or more above 0, at most {MAX_DOSE:g} p99",
                 param="doses",
             )
-        for name in ("images", "control_draws", "unrelated", "sae_features", "sae_steps"):
+        for name in ("images", "unrelated", "sae_features", "sae_steps"):
             if getattr(self, name) < 1:
                 raise SparsightError(
                     f"{name}={getattr(self, name)}: expected 1 or more", param=name
@@ -64,3 +64,9 @@ QUICK = Sizes(
     sae_features=4096,
     sae_steps=150,
 )
+
+
+def sizes(quick: bool, **changed: Any) -> Sizes:
+    """The quick or the full sizes with some fields changed; None leaves a field as it is."""
+    given = {name: value for name, value in changed.items() if value is not None}
+    return replace(QUICK if quick else FULL, **given)
