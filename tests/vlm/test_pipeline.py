@@ -153,3 +153,27 @@ def test_images_seen_lately_are_not_encoded_again(
     pipeline.encode([photo(7)])
     monkeypatch.setattr(pipeline.encoder, "encode_images", None)
     assert pipeline.encode([photo(7), photo(7)]).n_images == 2
+
+
+def test_codes_that_come_with_a_request_take_the_place_of_the_encoders(pipeline: Pipeline) -> None:
+    own, other = (pipeline.encode([photo(i)]) for i in (0, 1))
+    plain, given, foreign = (
+        pipeline._prepare(request).prompt
+        for request in (
+            caption_request(photo(0)),
+            caption_request(photo(0), codes=own),
+            caption_request(photo(0), codes=other),
+        )
+    )
+    assert torch.equal(plain, given)
+    assert not torch.equal(plain, foreign)
+
+
+def test_given_codes_that_nobody_could_verify_or_place_are_refused(pipeline: Pipeline) -> None:
+    codes = pipeline.encode([photo(0)])
+    edits = [Edit(op="ablate", feature=_live(pipeline)[0])]
+    with pytest.raises(SparsightError, match="take no edits"):
+        pipeline.answer([caption_request(photo(0), edits=edits, codes=codes)])
+    two = pipeline.encode([photo(0), photo(1)])
+    with pytest.raises(SparsightError, match="2 images were given for 1"):
+        pipeline.answer([caption_request(photo(0), codes=two)])

@@ -126,7 +126,7 @@ def side_by_side(left: Sample, right: Sample) -> bytes:
     """A PNG file of both, each the middle square at SIDE pixels."""
     picture = Image.new("RGB", (2 * SIDE, SIDE))
     for place, sample in enumerate((left, right)):
-        photo = Image.fromarray(np.asarray(decode_image(sample.image).pixels))
+        photo = decode_image(sample.image).pixels
         edge = min(photo.size)
         x, y = (photo.width - edge) // 2, (photo.height - edge) // 2
         square = photo.crop((x, y, x + edge, y + edge)).resize((SIDE, SIDE))

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +23,38 @@ from vlm.fluency import Fluency
 from vlm.pipeline import Pipeline
 from vlm.rate import Rate
 from vlm.steering_evaluation.answer_book import AnswerBook, Counting, Standing
+from vlm.steering_evaluation.ask_all import Asked, ask_all
 from vlm.steering_evaluation.baselines import (
     RANDOM,
-    Baseline,
     Rivals,
     best_prompt,
     named,
 )
 from vlm.steering_evaluation.candidates import MIN_ELIGIBLE, Candidates, find_candidates
-from vlm.steering_evaluation.composition import Composed, composition
 from vlm.steering_evaluation.concept_means import by_concept, concept_mean, retained_mean
-from vlm.steering_evaluation.left_and_right import RegionResult, left_and_right
 from vlm.steering_evaluation.mean_difference import MeanDifference
 from vlm.steering_evaluation.moved_vectors import TrunkCells
-from vlm.steering_evaluation.paper_grid import PaperGrid, paper_grid
 from vlm.steering_evaluation.photographs import DEV, Photographs, drawn
 from vlm.steering_evaluation.random_features import RandomFeatures
 from vlm.steering_evaluation.report import Judging, SideEffects, SteeringReport
 from vlm.steering_evaluation.sae_feature import SaeFeatures, trained_sae
 from vlm.steering_evaluation.sbert import NAME, Sbert, SbertJudge, agreement, soft_scores
-from vlm.steering_evaluation.side_effects import mean_drift, no_op, unrelated_unchanged
+from vlm.steering_evaluation.side_effects import mean_drift, no_op
 from vlm.steering_evaluation.sizes import Sizes
 from vlm.steering_evaluation.task_wishes import TaskWishes, task_wishes
 from vlm.steering_evaluation.three_tasks import (
-    FAMILIES,
     HEADLINE,
     FamilyResult,
-    tried_family,
 )
 from vlm.steering_evaluation.to_check import answers_to_check
 from vlm.steering_evaluation.training_photographs import TrainingPhotographs
-from vlm.steering_evaluation.wishes import TASKS, Bench, Strength, Trial, steered
+from vlm.steering_evaluation.wishes import TASKS, Bench, Trial
 from vlm.template import SUBJECT_PROMPT
 from vlm.verdicts import Judge, Task, likelihoods
 
 ANSWERS_FILE, SAE_FILE = "answers.jsonl", "autoencoder.safetensors"
 KEPT_IMAGES = 400  # codes of photographs, 0.6 MB each; most are asked about many times
 N_JUDGE_CONCEPTS = 60  # on which the threshold of the second judge is fitted
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """All that answers are needed for."""
-
-    families: list[FamilyResult]
-    baselines: list[Baseline]
-    unrelated: dict[Task, tuple[Rate, Rate]]  # steered, random features
-    composition: list[Composed]
-    regions: list[RegionResult]
-    grid: PaperGrid
 
 
 def measure_steering(
@@ -118,9 +101,11 @@ def measure_steering(
     wishes = {task: task_wishes(bench, task, getattr(sizes, task)) for task in TASKS}
     rivals, limits = _rivals(pipeline, data, out, candidates, sizes)
     counting = Counting(pipeline.fingerprint)
-    _ask(_silent(bench, counting), _silent(subjects, counting), pipeline, wishes, rivals, sbert)
+    ask_all(
+        _silent(bench, counting), _silent(subjects, counting), pipeline.atlas, wishes, rivals, sbert
+    )
     book.expected = len(counting.asked | book.used)
-    asked = _ask(bench, subjects, pipeline, wishes, rivals, sbert)
+    asked = ask_all(bench, subjects, pipeline.atlas, wishes, rivals, sbert)
     judge = _second_judge(bench, sbert)
     headline = {f.task: f for f in asked.families if f.family == HEADLINE}
     return SteeringReport(
@@ -159,44 +144,6 @@ def measure_steering(
             "answers": len(book.used),
             "seconds": round(time.monotonic() - started, 1),
         },
-    )
-
-
-def _ask(
-    bench: Bench,
-    subjects: Bench,
-    pipeline: Pipeline,
-    wishes: Mapping[Task, TaskWishes],
-    rivals: Rivals,
-    sbert: Sbert,
-) -> _Asked:
-    """All questions of all parts; judged, but not yet compared."""
-    sizes = rivals.sizes
-    families, baselines, unrelated = [], [], {}
-    strength_of: dict[Task, Callable[[str], Strength]] = {}
-    for task, found in wishes.items():
-        if not found.dev or not found.test:
-            continue
-        for family in FAMILIES if sizes.large_ks else FAMILIES[:1]:
-            families.append(tried_family(bench, found, family, sizes.doses))
-        headline = next(f for f in families if (f.task, f.family) == (task, HEADLINE))
-        strength_of[task] = headline.chosen.of
-        baselines += rivals.on(bench, found, headline)
-        few = [found.test[i] for i in drawn(range(len(found.test)), sizes.unrelated, sizes.seed)]
-        unrelated[task] = (
-            unrelated_unchanged(bench, few, steered(headline.chosen.of), f"{task}, steered"),
-            unrelated_unchanged(
-                bench, few, rivals.random.way(0, headline.chosen.of), f"{task}, {RANDOM}"
-            ),
-        )
-    whole = set(strength_of) == set(TASKS)
-    return _Asked(
-        families,
-        baselines,
-        unrelated,
-        composition(bench, strength_of, sizes.images) if whole else [],
-        left_and_right(bench, strength_of, sizes.images) if whole else [],
-        paper_grid(subjects, pipeline.atlas, sbert, sizes.images, SUBJECT_PROMPT),
     )
 
 
@@ -267,7 +214,7 @@ def _judging(task: Task, trials: Sequence[Trial], judge: SbertJudge) -> Judging:
 def _side_effects(
     task: Task,
     family: FamilyResult,
-    asked: _Asked,
+    asked: Asked,
     labels: Sequence[str],
     sbert: Sbert,
     seed: int,
