@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,10 +45,15 @@ class TrainingPhotographs:
     def vectors(self, row: Tensor) -> Tensor:
         """Trunk vectors (batch, width) of rows: of each photograph its mean, then its cells."""
         per_image = 1 + self.images.blocks[0].shape[1]
-        out = []
-        for i, place in zip((row // per_image).tolist(), (row % per_image).tolist(), strict=True):
-            out.append(self.pooled[i] if place == 0 else self.images.cells(i)[place - 1])
-        return torch.stack(out)
+        return torch.stack([self._vector(*divmod(i, per_image)) for i in row.tolist()])
+
+    def _vector(self, image: int, place: int) -> Tensor:
+        """One vector (width,): the mean for place 0, else a cell; only this row is read."""
+        if place == 0:
+            return self.pooled[image]
+        block = int(np.searchsorted(self.images.starts, image, side="right")) - 1
+        cells = self.images.blocks[block][image - self.images.starts[block]]
+        return torch.from_numpy(np.array(cells[place - 1])).float()
 
     @property
     def n_vectors(self) -> int:

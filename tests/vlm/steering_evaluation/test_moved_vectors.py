@@ -48,7 +48,9 @@ def test_no_move_gives_the_encoders_own_codes_bit_for_bit(pipeline: Pipeline) ->
     assert MovedBy(cells, move, "none")(photo(3)).sha256() == own.sha256()
 
 
-def test_moved_codes_are_those_of_the_moved_vectors(pipeline: Pipeline) -> None:
+def test_moved_codes_are_those_of_the_moved_vectors() -> None:
+    pipeline = tiny_pipeline()
+    torch.nn.init.constant_(pipeline.encoder.image_head.bias, 0.3)  # a move must not add it again
     cells = TrunkCells(pipeline.encoder)(photo(3))
     move = torch.randn(1 + len(cells), cells.shape[1], generator=torch.Generator().manual_seed(0))
     head = pipeline.encoder.image_head
@@ -64,6 +66,17 @@ def test_photographs_show_what_their_label_or_caption_mentions(
     texts = [(s.label, s.captions) for s in training.images.samples]
     for i in training.showing["dog"].tolist():
         assert "dog" in str(texts[i])
+
+
+def test_vectors_of_a_photograph_are_its_mean_and_then_its_cells(
+    training: TrainingPhotographs,
+) -> None:
+    per_image = 1 + len(training.images.cells(0))
+    found = training.vectors(torch.arange(training.n_vectors))
+    for image in (0, 7, len(training.images) - 1):  # of several shards
+        own = found[image * per_image : (image + 1) * per_image]
+        torch.testing.assert_close(own[0], training.pooled[image])
+        assert torch.equal(own[1:], training.images.cells(image))
 
 
 def test_without_training_shards_there_are_no_dense_baselines(
