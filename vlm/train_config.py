@@ -15,6 +15,7 @@ class VlmRun:
     """One run. Rows a step are drawn with replacement; steps, not epochs, are counted."""
 
     llm: str = "smollm2-135m-instruct"  # or "tiny": random, for tests
+    start_from: str = ""  # model whose projector and adapter the run begins with; empty: fresh
     groups: tuple[int, int] = (3, 3)  # cell tokens an image
     rank: int = 12  # of LoRA, on every linear layer
     steps: int = 560

@@ -28,6 +28,7 @@ from vlm.concept_swaps import SwapTable
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.naming_words import naming_words
 from vlm.projector_init import name_features
+from vlm.start_from import start_with, starting_folder
 from vlm.text_codes import TextCodes
 from vlm.train import Captioner, train
 from vlm.train_config import VlmRun, vlm_run
@@ -46,11 +47,12 @@ def train_vlm(
 ) -> list[float]:
     """Trains PRESET's projector and LoRA on the data below `data`; `out` becomes a model folder.
 
-    encoder_folder: result of ``sparsight train encoder`` (default: the encoder of the model in the
-    box). Returns the loss of every step. The same call goes on with a run that was stopped.
+    encoder_folder: result of ``sparsight train encoder`` (default: the encoder of the model that the
+    run starts from, else of the model in the box). Returns the loss of every step. The same call goes on with a run that was stopped.
     """
     run = vlm_run(preset, settings or {})
-    source = encoder_folder or find_model(DEFAULT_MODEL)
+    start = starting_folder(run.start_from, out) if run.start_from else None
+    source = encoder_folder or start or find_model(DEFAULT_MODEL)
     out.mkdir(parents=True, exist_ok=True)
     encoder = SparseEncoder.load(source)
     _take_encoder(source, out, encoder, run)
@@ -65,7 +67,11 @@ def train_vlm(
     labels = sorted(counts)
     atlas = _atlas(encoder, images, captions, vectors, labels, data, out)
     captioner = Captioner(run, encoder.config.features, encoder.grid)
-    if not (out / CHECKPOINT).exists():
+    if (out / CHECKPOINT).exists():
+        pass  # what it holds replaces any beginning
+    elif start is not None:
+        start_with(captioner.projector, captioner.model, run.llm, start, source)
+    else:
         words, _ = naming_words(data, labels, captions)
         _name_features(captioner, encoder, images, words)
     maker = RowMaker(
