@@ -1,4 +1,4 @@
-"""What text codes and edited codes bring: ``python -m bench.captioner_ablation``.
+"""What text codes, swapped, thinned and amplified codes bring: ``python -m bench.captioner_ablation``.
 
 Trains short runs of equal length that differ in one thing, captions the held-out photographs, and
 steers those that say the source concept. A run that is finished is not run again.
@@ -21,6 +21,9 @@ RUNS: dict[str, dict[str, object]] = {
     "all": {},
     "no text codes": {"text_rows": 0, "caption_rows": 12, "label_rows": 16},
     "no edited codes": {"edits.swap": 0.0},
+    "with dropout": {"edits.dropout": 0.3},
+    "with amplification": {"edits.amplify": 0.3},
+    "with both": {"edits.dropout": 0.3, "edits.amplify": 0.3},
 }
 
 
@@ -37,7 +40,7 @@ RUNS: dict[str, dict[str, object]] = {
 @click.option("--steps", default=120, show_default=True, help="Steps of each run.")
 def main(data: Path, out: Path, encoder: Path | None, steps: int) -> None:
     """Trains the ablated captioners on the data sets in --data and prints their scores."""
-    click.echo(f"{'run':18}{'CIDEr':>8}{'BLEU-4':>8}   replacement, both criteria (dog, cat, man)")
+    click.echo(f"{'run':20}{'CIDEr':>8}{'BLEU-4':>8}   replacement, both criteria (dog, cat, man)")
     for name, settings in RUNS.items():
         folder = out / name.replace(" ", "-")
         click.echo(_line(name, _scores(folder, data, encoder, {**settings, "steps": steps})))
@@ -67,7 +70,7 @@ def _scores(
 
 def _line(name: str, scores: dict[str, object]) -> str:
     replacement = "; ".join(str(r) for r in scores["replacement"])  # type: ignore[attr-defined]
-    return f"{name:18}{scores['cider']:8.3f}{scores['bleu4']:8.3f}   {replacement}"
+    return f"{name:20}{scores['cider']:8.3f}{scores['bleu4']:8.3f}   {replacement}"
 
 
 if __name__ == "__main__":

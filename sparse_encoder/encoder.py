@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -127,11 +128,26 @@ class SparseEncoder(nn.Module):
             codes.append(self.code_of_cells(cells))
         return Codes.cat(codes)
 
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Pixels of one RGB photograph, as the trunk takes them, without the batch axis."""
+        return self.image_trunk.preprocess([image])[0]
+
+    @torch.no_grad()
+    def codes_of_pixels(self, pixels: Tensor) -> Codes:
+        """Codes of preprocessed photographs (images, 3, height, width), one by one as above.
+
+        A dense head's codes hold every feature, of either sign.
+        """
+        dense = self.image_head.activation == "identity"
+        code = self._code if dense else self.code_of_cells
+        return Codes.cat([code(self.image_trunk(one[None])[0]) for one in pixels])
+
     def code_of_cells(self, cells: Tensor, moved: Tensor | None = None) -> Codes:
         """Codes of one image from its trunk cells (cells, width).
 
         moved: (1 + cells, width), added to the mean of the cells and to each of them first; a row of
-        zeros leaves its code bit for bit. Raises SparsightError for a dense head, whose negative entries rows of codes cannot hold.
+        zeros leaves its code bit for bit. Raises SparsightError for a dense head, whose negative
+        entries rows of codes cannot hold.
         """
         if self.image_head.activation == "identity":
             raise SparsightError(
@@ -139,6 +155,9 @@ class SparseEncoder(nn.Module):
                 "evaluate it, or train one with activation relu",
                 param="model",
             )
+        return self._code(cells, moved)
+
+    def _code(self, cells: Tensor, moved: Tensor | None = None) -> Codes:
         pre_code = self.image_head.pre_code(cells.float())  # (cells, features)
         rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code])
         if moved is not None:  # the head is affine, so a pre-code moves by the weight alone

@@ -43,14 +43,18 @@ def decode(
     position = (mask.cumsum(1) - 1).clamp_min(0)
     cache = DynamicCache()
     for n_done in range(1, max(s.max_tokens for s in samplings) + 1):
-        states = model.model(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        logits = model.lm_head(states).float()  # (running, vocabulary)
+        logits = (
+            model(
+                inputs_embeds=inputs,
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .float()
+        )  # (running, vocabulary)
         tokens = [
             _choose(row, samplings[i], generators[i])
             for row, i in zip(logits, running, strict=True)

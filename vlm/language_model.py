@@ -6,32 +6,40 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from sparse_encoder.errors import SparsightError
 from sparse_encoder.parts import ensure_part
 from sparse_encoder.wheel import Progress
+from vlm.any_llm import load_any, load_tokenizer
 from vlm.llm_part import CHAT_TEMPLATE, LLM_PART
 
 TINY = "tiny"  # random weights, the real tokenizer's small twin; for tests
 
 
 def load_language_model(
-    name: str, progress: Progress | None = None, *, attention: str = "sdpa"
+    name: str,
+    progress: Progress | None = None,
+    *,
+    attention: str = "sdpa",
+    chat_template: str = "",
+    home: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    with_weights: bool = True,
 ) -> tuple[Any, Any]:
-    """(model, tokenizer) of a known language model, float32, in eval mode.
+    """(model, tokenizer) of a language model, in eval mode.
 
-    attention: as transformers names it; "eager" is a quarter faster for short training rows.
+    name: "tiny", the part of `sparsight-mini`, or the hub name or folder of any causal language
+    model; "./llm" is a folder below `home`, the model folder. attention: as transformers names it;
+    "eager" is a quarter faster for short training rows. chat_template: Jinja text, empty for the
+    tokenizer's own. with_weights: otherwise random ones. Raises LanguageModelError.
     """
     if name == TINY:
-        return tiny_language_model(attention), tiny_tokenizer()
-    if name != LLM_PART.name:
-        raise SparsightError(f"no language model {name!r} is known; expected {LLM_PART.name!r}")
-    folder = ensure_part(LLM_PART, progress=progress)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention
-    )
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
+        return tiny_language_model(attention).to(dtype), tiny_tokenizer()
+    source = str(ensure_part(LLM_PART, progress=progress)) if name == LLM_PART.name else name
+    if name.startswith("./") and home is not None:
+        source = str((home / name).resolve())
+    tokenizer = load_tokenizer(source, chat_template)
+    return load_any(source, attention, dtype, with_weights), tokenizer
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:

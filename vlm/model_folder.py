@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparse_encoder.any_encoder import TOWERS
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.mini_parts import IMAGE_TRUNK_PART, TEXT_TRUNK_PART
 from sparse_encoder.model_folder import find_model
@@ -15,8 +16,9 @@ from vlm.llm_part import LLM_PART
 
 DEFAULT_MODEL = "sparsight-mini"
 
+_ENCODER = ("encoder.safetensors",)
+_TOWERS = (f"{TOWERS}/config.json", f"{TOWERS}/model.safetensors")
 _TRAINED = (
-    "encoder.safetensors",
     "projector.safetensors",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
@@ -69,6 +71,11 @@ def read_encoder_model(model: str | Path) -> ModelFolder:
     return ModelFolder(path, config, digest.hexdigest())
 
 
+def encoder_files(config: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the files that a model's encoder is read from."""
+    return _TOWERS if config["encoder"].get("folder") else _ENCODER
+
+
 def read_model(model: str | Path) -> ModelFolder:
     """The model of that name or path. Raises SparsightError with what is missing."""
     path = find_model(model)
@@ -76,12 +83,12 @@ def read_model(model: str | Path) -> ModelFolder:
         config = json.loads((path / "config.json").read_text())
         parts = [config["encoder"]["image_trunk"], config["encoder"]["text_trunk"], config["llm"]]
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-        for name in _TRAINED:
+        for name in (*encoder_files(config), *_TRAINED):
             digest.update(f"{name} {file_sha256(path / name)}\n".encode())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path} is no complete model ({error}); it needs config.json, "
-            f"{', '.join(_TRAINED)} and features/, as `sparsight train vlm` writes them"
+            f"{_ENCODER[0]} or {TOWERS}/, {', '.join(_TRAINED)} and features/, as `sparsight train vlm` writes them"
         ) from error
     _add_parts(digest, parts)
     return ModelFolder(path, config, digest.hexdigest())

@@ -7,6 +7,7 @@ of the tokens), and each branch gets the very loss that it would get alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,22 +46,50 @@ class Row:
         return sum(len(b.answer) for b in self.branches)
 
 
+class Laid(NamedTuple):
+    """One row as lists of equal length, one entry a token."""
+
+    tokens: list[int]  # SOFT for a soft token
+    positions: list[int]
+    targets: list[int]  # IGNORED where nothing is asked
+    branch: list[int]  # 0 = prefix, 1 and up = a branch
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Rows as tensors, all (rows, length) but `mask`."""
+    """Rows as tensors, all (rows, length)."""
 
     token_ids: Tensor  # 0 where padded or soft
     soft: Tensor  # bool, where soft tokens go, in order
     positions: Tensor
     targets: Tensor  # token to predict AT this place, IGNORED elsewhere
-    mask: Tensor  # float (rows, 1, length, length), 0 = may look, very negative = may not
+    branch: Tensor  # -1 = padding, 0 = prefix, 1 and up = a branch
+
+    @property
+    def mask(self) -> Tensor:
+        """float (rows, 1, length, length), 0 = may look, very negative = may not."""
+        return _mask(self.branch)
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether a row has any; without, the mask is the causal one."""
+        return bool((self.branch > 0).any())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        fields = (self.token_ids, self.soft, self.positions, self.targets, self.branch)
+        return Batch(*(t.to(device, non_blocking=True) for t in fields))
 
 
 def pack(rows: Sequence[Row], n_soft: Sequence[int]) -> Batch:
     """n_soft: soft tokens of each row, in step with `rows`."""
-    laid = [_lay_out(row, n) for row, n in zip(rows, n_soft, strict=True)]
+    return stack([_lay_out(row, n) for row, n in zip(rows, n_soft, strict=True)])
+
+
+def stack(laid: Sequence[Laid]) -> Batch:
+    """Rows of any lengths, padded at their ends."""
     length = max(len(tokens) for tokens, *_ in laid)
-    shape = (len(rows), length)
+    shape = (len(laid), length)
     token_ids = torch.zeros(shape, dtype=torch.int64)
     positions = torch.zeros(shape, dtype=torch.int64)
     targets = torch.full(shape, IGNORED, dtype=torch.int64)
@@ -72,18 +101,22 @@ def pack(rows: Sequence[Row], n_soft: Sequence[int]) -> Batch:
         targets[i, :n] = torch.tensor(wanted)
         branch[i, :n] = torch.tensor(owner)
     soft = token_ids == SOFT
-    return Batch(token_ids.masked_fill(soft, 0), soft, positions, targets, _mask(branch))
+    return Batch(token_ids.masked_fill(soft, 0), soft, positions, targets, branch)
 
 
-def _lay_out(row: Row, n_soft: int) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Tokens, positions, targets and branch numbers of one row."""
-    tokens = [*row.before, *[SOFT] * n_soft, *row.after]
+def _lay_out(row: Row, n_soft: int) -> Laid:
+    return lay_out([*row.before, *[SOFT] * n_soft, *row.after], row.branches)
+
+
+def lay_out(prefix: Sequence[int], branches: Sequence[Branch]) -> Laid:
+    """The row of these branches after their shared prefix, in which SOFT stands for soft tokens."""
+    tokens = list(prefix)
     n_prefix = len(tokens)
     places = list(range(n_prefix))
     wanted = [IGNORED] * n_prefix
     owner = [0] * n_prefix
-    for number, branch in enumerate(row.branches, start=1):
-        if not branch.question and len(row.branches) > 1:
+    for number, branch in enumerate(branches, start=1):
+        if not branch.question and len(branches) > 1:
             raise ValueError("branches that share a prefix must each repeat its last token")
         text = [*branch.question, *branch.answer]
         # The token at place p predicts the next one, so targets are the answer moved one back.
@@ -98,14 +131,15 @@ def _lay_out(row: Row, n_soft: int) -> tuple[list[int], list[int], list[int], li
         places += range(n_prefix, n_prefix + len(text))
         wanted += goal
         owner += [number] * len(text)
-    return tokens, places, wanted, owner
+    return Laid(tokens, places, wanted, owner)
 
 
 def _mask(branch: Tensor) -> Tensor:
     length = branch.shape[1]
     query, key = branch[:, :, None], branch[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
     seen = ((key == 0) | (key == query)) & (key >= 0) & causal
     # A padded query looks at itself: a row of the softmax with nothing in it would be NaN.
-    seen |= torch.eye(length, dtype=torch.bool) & (query < 0)
-    return torch.zeros(seen.shape).masked_fill(~seen, -1e9)[:, None]
+    itself = torch.eye(length, dtype=torch.bool, device=branch.device)
+    seen |= itself & (query < 0)
+    return torch.zeros(seen.shape, device=branch.device).masked_fill(~seen, -1e9)[:, None]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_encoder.any_encoder import AnyEncoder, is_dense, load_encoder
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
-from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import DecodedImage
@@ -41,6 +41,7 @@ from vlm.template import (
     TextPart,
     chat_images,
     chat_pieces,
+    end_of_turn,
 )
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
@@ -78,7 +79,7 @@ class Pipeline:
         self,
         name: str,
         fingerprint: str,
-        encoder: SparseEncoder,
+        encoder: AnyEncoder,
         atlas: FeatureAtlas,
         projector: Projector,
         model: Any,
@@ -94,7 +95,7 @@ class Pipeline:
         self.top_images: TopImages | None = None  # of the atlas, where it came with them
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
         self.kept_images = KEPT_IMAGES  # more for who asks much about many images
-        self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+        self._end = end_of_turn(tokenizer)
         self._codes: OrderedDict[str, Codes] = OrderedDict()
         self._text_codes: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
 
@@ -104,8 +105,13 @@ class Pipeline:
     ) -> "Pipeline":
         """From a model's name or folder; parts that are missing in the cache are assembled."""
         folder = read_model(model)
-        encoder = SparseEncoder.load(folder.path, progress)
-        llm, tokenizer = load_language_model(folder.config["llm"], progress)
+        encoder = load_encoder(folder.path, progress)
+        llm, tokenizer = load_language_model(
+            folder.config["llm"],
+            progress,
+            chat_template=folder.config.get("chat_template", ""),
+            home=folder.path,
+        )
         pipeline = cls(
             folder.name,
             folder.fingerprint,
@@ -149,6 +155,13 @@ class Pipeline:
         """The codes of one request's images after its edits; refuses what cannot be done in full."""
         if not edits:
             return Steered(codes, (), ())
+        if is_dense(self.encoder):
+            raise SparsightError(
+                f"{self.name} has a dense encoder (activation identity), whose features mean nothing "
+                "one by one; steer a model with a sparse one",
+                param="steering",
+                code="dense_encoder",
+            )
         resolved = resolve(edits, self.atlas, self._encode_texts)
         edited, applied = apply_edits(codes, resolved, reach=self.reach)
         above = dose_warnings(applied, resolved, self.atlas)

@@ -10,10 +10,9 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from sparse_encoder.encoder import WEIGHTS
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.wheel import file_sha256
-from vlm.model_folder import read_model
+from vlm.model_folder import encoder_files, read_model
 from vlm.projector import Projector
 from vlm.projector_file import PROJECTOR, load_projector
 
@@ -45,7 +44,9 @@ def start_with(projector: Projector, model: Any, llm: str, folder: Path, encoder
     config = json.loads((folder / "config.json").read_text())
     if config["llm"] != llm:
         _refuse(folder, f"its language model is {config['llm']!r}, this run's is {llm!r}", "llm")
-    if file_sha256(folder / WEIGHTS) != file_sha256(encoder / WEIGHTS):
+    if _digest(folder, config) != _digest(
+        encoder, json.loads((encoder / "config.json").read_text())
+    ):
         log.warning(
             "%s was trained on another encoder than that of %s: its projector's features may mean "
             "other things here",
@@ -59,6 +60,12 @@ def start_with(projector: Projector, model: Any, llm: str, folder: Path, encoder
         _refuse(folder, f"its {PROJECTOR} has another shape ({error})", "groups")
     projector.load_state_dict(old.state_dict())
     log.info("beginning with the projector and adapter of %s", folder)
+
+
+def _digest(folder: Path, config: dict[str, Any]) -> str:
+    """Of the encoder's weights, in a model's folder or in one of their own."""
+    weights = encoder_files(config)[-1] if "encoder" in config else "model.safetensors"
+    return file_sha256(folder / weights)
 
 
 @torch.no_grad()

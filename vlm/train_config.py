@@ -6,8 +6,8 @@ from typing import Any
 
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.run_config import override
+from vlm.edited_codes import EditShares
 from vlm.text_codes import TextCodeNoise
-from vlm.training_rows import EditShares
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What the captioner is trained on: rows made from photographs, labels, questions and captions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,28 +11,14 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.dataset import Sample
 from sparse_encoder.encoder import SparseEncoder
-from sparse_encoder.errors import SparsightError
 from sparse_encoder.trunk_cache import CachedImages
-from vlm.apply import apply_edits
-from vlm.concept_swaps import Swap, SwapTable
-from vlm.concepts import resolve
-from vlm.edits import Edit
+from vlm.concept_swaps import SwapTable
+from vlm.edited_codes import CodeEditor, EditShares, disturbed
 from vlm.packing import Branch, Row
 from vlm.template import DEFAULT_PROMPT, SUBJECT_PROMPT, ImagePart, Message, TextPart, chat_pieces
 from vlm.text_codes import TextCodes
 
 _LABEL_CAPTIONS = ("A {}.", "A photo of a {}.")
-
-
-@dataclass(frozen=True)
-class EditShares:
-    """How often and how hard codes are edited in training."""
-
-    swap: float = 0.3  # share of captions and labels with a thing swapped in code and words
-    suppress: float = 0.2  # share of swaps that only take the thing away
-    least_dose: float = 0.6  # clamp, in p99, log-uniform
-    most_dose: float = 2.5
-    ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # features a concept
 
 
 class RowMaker:
@@ -53,7 +38,6 @@ class RowMaker:
     ) -> None:
         """caption_vectors: pooled text vectors (captions, width) in step with `captions`."""
         self.encoder = encoder
-        self.atlas = atlas
         self.tokenizer = tokenizer
         self.images = images
         self.captions = captions
@@ -61,9 +45,9 @@ class RowMaker:
         self.text_codes = text_codes
         self.swaps = swaps
         self.edits = edits
+        self.editor = CodeEditor(atlas, encoder.encode_texts, edits)
         self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         self._pieces: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        self._concept_codes: dict[str, Tensor] = {}
         kinds = [_kind(s) for s in images.samples]
         self.by_kind = {
             k: [i for i, x in enumerate(kinds) if x == k] for k in ("caption", "label", "qa")
@@ -84,7 +68,7 @@ class RowMaker:
             if swapped is not None:
                 codes, caption = swapped
                 captions = [caption]
-        return self._row(codes, DEFAULT_PROMPT, captions)
+        return self._row(disturbed(codes, self.edits, random), DEFAULT_PROMPT, captions)
 
     def text_row(self, i: int, random: np.random.Generator) -> Row:
         """A row about caption i, whose own code stands in for a photograph's."""
@@ -100,7 +84,7 @@ class RowMaker:
             swapped = self._swap(codes, caption, random)
             if swapped is not None:
                 codes, caption = swapped
-        return self._row(codes, DEFAULT_PROMPT, [caption])
+        return self._row(disturbed(codes, self.edits, random), DEFAULT_PROMPT, [caption])
 
     @torch.no_grad()
     def codes_of(self, i: int, with_cells: bool = True) -> Codes:
@@ -123,7 +107,7 @@ class RowMaker:
             Branch(described, self._answer(_articled(caption))),
             Branch(named, self._answer(subject)),
         )
-        return Row(codes, before, (), branches)
+        return Row(disturbed(codes, self.edits, random), before, (), branches)
 
     def _qa_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
         branches = []
@@ -131,7 +115,7 @@ class RowMaker:
         for question, answer in sample.qa[:4]:
             _, after = self._cut(question)
             branches.append(Branch(after, self._answer(answer)))
-        return Row(codes, before, (), tuple(branches))
+        return Row(disturbed(codes, self.edits, random), before, (), tuple(branches))
 
     def _row(self, codes: Codes, prompt: str, answers: Sequence[str]) -> Row:
         before, after = self._cut(prompt)
@@ -159,28 +143,8 @@ class RowMaker:
         swap = self.swaps.draw(caption, random, self.edits.suppress)
         if swap is None:
             return None
-        try:
-            resolved = resolve(self._edits(swap, random), self.atlas, self._encode_text)
-        except SparsightError:
-            return None  # a thing that the codes have no feature for
-        edited, _ = apply_edits(codes, resolved)
-        return edited, swap.caption
-
-    def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
-        k = int(self.edits.ks[random.integers(len(self.edits.ks))])
-        low, high = np.log(self.edits.least_dose), np.log(self.edits.most_dose)
-        out = [Edit(op="ablate", concept=swap.source.name, k=max(k, 4))]
-        if swap.target is not None:
-            dose = float(np.exp(random.uniform(low, high)))
-            out.append(Edit(op="clamp", concept=swap.target.name, value=dose, k=k))
-        return out
-
-    def _encode_text(self, texts: list[str]) -> Tensor:
-        """The text tower with its answers kept: things recur thousands of times."""
-        new = [t for t in dict.fromkeys(texts) if t not in self._concept_codes]
-        if new:
-            self._concept_codes.update(zip(new, self.encoder.encode_texts(new), strict=True))
-        return torch.stack([self._concept_codes[t] for t in texts])
+        edited = self.editor.swapped(codes, swap, random)
+        return None if edited is None else (edited, swap.caption)
 
 
 def _kind(sample: Sample) -> str:

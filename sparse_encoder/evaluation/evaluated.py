@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from sparse_encoder.any_encoder import load_encoder
 from sparse_encoder.dataset import Sample, read_samples
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
@@ -167,8 +168,7 @@ def load_evaluated(model: str | Path, progress: Progress | None = None) -> Evalu
         ) from error
     if "encoder" not in config:
         return SparseClipEncoder(load_sparse_clip(folder))
-    encoder = SparseEncoder.load(folder, progress)
-    if config.get("run", {}).get("activation") == "identity":
-        # A dense head has the same weights as a sparse one; read with a ReLU it would be another.
-        encoder.image_head.activation = encoder.text_head.activation = "identity"
-    return FrozenTrunkEncoder(encoder)
+    encoder = load_encoder(folder, progress)
+    if isinstance(encoder, SparseEncoder):
+        return FrozenTrunkEncoder(encoder)
+    return SparseClipEncoder(encoder.clip)

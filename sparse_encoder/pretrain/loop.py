@@ -29,7 +29,7 @@ from sparse_encoder.pretrain.pair_stream import SkipCounts
 from sparse_encoder.pretrain.run_report import RunReport
 from sparse_encoder.pretrain.sharding import Shards, check_launch
 from sparse_encoder.pretrain.sides import Side, loss_with_local_negatives
-from sparse_encoder.pretrain.state import PretrainState
+from sparse_encoder.pretrain.state import RunState
 from sparse_encoder.pretrain.validation import Validator
 from sparse_encoder.towers.hub import export
 from sparse_encoder.towers.model import SparseClip
@@ -81,7 +81,7 @@ class PreTrainer:
         self.optimiser: Any = optimiser if self.shards else self.accelerator.prepare(optimiser)
         if self.average is not None:
             self.accelerator.register_for_checkpointing(self.average)
-        self.state = PretrainState(self.accelerator, run, out, [], self.shards)
+        self.state = RunState(self.accelerator, run, out, [], self.shards)
         self.skipped = SkipCounts()
         self.validator = Validator(run, self.accelerator, val_urls, zeroshot_urls)
         self.report = RunReport(run, self.accelerator, out, self.skipped)

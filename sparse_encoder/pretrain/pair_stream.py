@@ -74,21 +74,24 @@ class PairStream(IterableDataset[T], Generic[T]):
     def __init__(
         self,
         urls: Sequence[str],
-        prepare: Callable[[Pair], T],
+        prepare: Callable[[Any], T],
         *,
         seed: int,
         start: int = 0,
         rank: int = 0,
         buffer: int = 1000,
         skipped: SkipCounts | None = None,
+        read: Callable[[dict[str, Any], random.Random, Skip], Any] | None = None,
     ) -> None:
         """urls: paths or addresses. start: step at which this stream begins. buffer: samples that
-        the shuffle holds (undecoded)."""
+        the shuffle holds (undecoded). read: makes of a raw sample what `prepare` takes, or None and
+        a call of its last argument; by default `read_pair`."""
         super().__init__()
         if not urls:
             raise SparsightError("no shards were given; expected paths or addresses of tar files")
         self.urls = list(urls)
         self.prepare = prepare
+        self.read = read or read_pair
         self.order = (seed, start, rank)
         self.buffer = buffer
         self.skipped = skipped or SkipCounts()
@@ -109,7 +112,7 @@ class PairStream(IterableDataset[T], Generic[T]):
             wds.shuffle(self.buffer, initial=self.buffer, rng=chance),
         )
         for sample in raw:
-            pair = read_pair(sample, chance, skip)
+            pair = self.read(sample, chance, skip)
             if pair is not None:
                 delivered[0] += 1
                 yield self.prepare(pair)

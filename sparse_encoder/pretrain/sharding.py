@@ -188,20 +188,27 @@ def local_counts(clip: SparseClip, n_ranks: int) -> tuple[int, int]:
 
 def check_launch(accelerator: Accelerator, run: PretrainRun) -> None:
     """Refuses to run in a way that would average, clip, save or export weights in parts."""
-    kind = accelerator.distributed_type
-    # On CPUs accelerate passes over --use_fsdp without a word.
-    if kind in _OTHERS or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise SparsightError(
-            f"this run was launched to shard weights by accelerate ({kind.value}); launch it without "
-            "--use_fsdp and --use_deepspeed, and give --set shard=true: the trainer then shares "
-            "weights, gradients and moments out itself. --dry-run prints what that takes",
-            param="launch",
-        )
+    refuse_foreign_shards(
+        accelerator,
+        "give --set shard=true: the trainer then shares weights, gradients and moments out itself",
+    )
     if run.shard and accelerator.num_processes < 2:
         raise SparsightError(
             "shard=true shares the model out over processes, and this run has one; start more with "
             "accelerate launch or torchrun, or leave shard out",
             param="shard",
+        )
+
+
+def refuse_foreign_shards(accelerator: Accelerator, instead: str) -> None:
+    """Raises SparsightError where accelerate was told to shard weights. instead: what to do."""
+    kind = accelerator.distributed_type
+    # On CPUs accelerate passes over --use_fsdp without a word.
+    if kind in _OTHERS or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise SparsightError(
+            f"this run was launched to shard weights by accelerate ({kind.value}); launch it without "
+            f"--use_fsdp and --use_deepspeed, and {instead}. --dry-run prints what that takes",
+            param="launch",
         )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a pretraining run on any number of ranks: whole or not there, some kept for good.
+"""Checkpoints of a run on any number of ranks: whole or not there, some kept for good.
 
 Each is a folder ``checkpoints/step-00000500`` that accelerate fills (weights, optimiser, random
 states of every rank) or, where the model is shared out, that every rank fills with its part. It is
@@ -12,7 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -20,23 +20,40 @@ from safetensors import SafetensorError
 
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.kept_steps import step_folder, step_of
-from sparse_encoder.pretrain.config import PretrainRun
-from sparse_encoder.pretrain.sharding import Shards
 from sparse_encoder.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 _STATE, _SHARDS = "run.json", "shards"
 
 
+class Run(Protocol):
+    """What a run is made of: a dataclass whose fields all have defaults."""
+
+    @property
+    def kept_steps(self) -> frozenset[int]:
+        """Numbers of finished steps whose checkpoints stay."""
+        ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class StateShards(Protocol):
+    """The parts of a model that is shared out over the ranks."""
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
 @dataclass
-class PretrainState:
+class RunState:
     """Where a run is, and the folder that remembers it. Every rank has one; all call together."""
 
     accelerator: Accelerator
-    run: PretrainRun
+    run: Run
     out: Path
     losses: list[float]  # of each finished step, over the whole batch
-    shards: Shards | None = None  # where the model is shared out
+    shards: StateShards | None = None  # where the model is shared out
 
     @property
     def step(self) -> int:
@@ -90,7 +107,7 @@ class PretrainState:
             return
         state = _read(folder)
         asked = json.loads(json.dumps(self.run.to_json()))
-        written = _with_defaults(state["run"], json.loads(json.dumps(PretrainRun().to_json())))
+        written = _with_defaults(state["run"], json.loads(json.dumps(type(self.run)().to_json())))
         if written != asked:
             both = asked.keys() | written.keys()
             other = sorted(k for k in both if written.get(k) != asked.get(k))

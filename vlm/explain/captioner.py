@@ -10,7 +10,7 @@ from sparse_encoder.image import DecodedImage
 from vlm.decoding import Sampling, check_length, decode
 from vlm.language_model import embed
 from vlm.pipeline import DEFAULT_PROMPT, Pipeline
-from vlm.template import ImagePart, Message, TextPart, chat_pieces
+from vlm.template import ImagePart, Message, TextPart, chat_pieces, end_of_turn
 
 BLOCK = 8  # codes that pass the language model at once; about 60 tokens each
 
@@ -24,7 +24,7 @@ class Captioner:
         self._pipeline = pipeline
         self._model = pipeline.model
         self._sampling = Sampling()  # greedy, as a caption is
-        self._end = int(pipeline.tokenizer.convert_tokens_to_ids("<|im_end|>"))
+        self._end = end_of_turn(pipeline.tokenizer)
         message = Message("user", (ImagePart(image), TextPart(prompt)))
         before, after = chat_pieces([message], pipeline.tokenizer)
         self._before = embed(self._model, before).detach()  # (tokens, hidden)
