@@ -24,7 +24,7 @@ def load_any(name: str, attention: str, dtype: torch.dtype, with_weights: bool =
 
     with_weights: otherwise random ones in its shape. Raises LanguageModelError.
     """
-    shape = _config(name)
+    shape = model_shape(name)
     try:
         if with_weights:
             model = AutoModelForCausalLM.from_pretrained(
@@ -84,7 +84,8 @@ def read_template(path: str) -> str:
     return text
 
 
-def _config(name: str) -> Any:
+def model_shape(name: str) -> Any:
+    """The config of that model; raises LanguageModelError where there is none."""
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:

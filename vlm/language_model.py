@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sparse_encoder.parts import ensure_part
 from sparse_encoder.wheel import Progress
-from vlm.any_llm import load_any, load_tokenizer
+from vlm.any_llm import load_any, load_tokenizer, model_shape
 from vlm.llm_part import CHAT_TEMPLATE, LLM_PART
 
 TINY = "tiny"  # random weights, the real tokenizer's small twin; for tests
@@ -38,6 +38,7 @@ def load_language_model(
     source = str(ensure_part(LLM_PART, progress=progress)) if name == LLM_PART.name else name
     if name.startswith("./") and home is not None:
         source = str((home / name).resolve())
+    model_shape(source)  # told of before a tokenizer is missed, and before gigabytes are read
     tokenizer = load_tokenizer(source, chat_template)
     return load_any(source, attention, dtype, with_weights), tokenizer
 

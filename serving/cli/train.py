@@ -21,25 +21,31 @@ _settings_option = click.option(
 )
 
 
-def _run_options(command: F) -> F:
-    for add in (
-        _settings_option,
-        click.option(
-            "--out",
-            required=True,
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder for the run's result.",
-        ),
-        click.option(
-            "--data",
-            required=True,
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="Folder with the data sets.",
-        ),
-        click.argument("preset"),
-    ):
-        command = add(command)
-    return command
+def _cluster_options(gpus: int) -> Callable[[F], F]:
+    """What --dry-run reckons with. gpus: the default."""
+
+    def add(command: F) -> F:
+        for option in (
+            click.option(
+                "--utilisation",
+                default=0.35,
+                show_default=True,
+                help="For --dry-run: share of that peak that is reached, 0 to 1.",
+            ),
+            click.option(
+                "--tflops",
+                default=989.0,
+                show_default=True,
+                help="For --dry-run: peak of a GPU, 10^12 operations a second.",
+            ),
+            click.option(
+                "--gpus", default=gpus, show_default=True, help="For --dry-run: GPUs in all."
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 @click.group()
@@ -86,19 +92,7 @@ def train() -> None:
 )
 @_settings_option
 @click.option("--dry-run", is_flag=True, help="Print what the run would take, and stop.")
-@click.option("--gpus", default=64, show_default=True, help="For --dry-run: GPUs in all.")
-@click.option(
-    "--tflops",
-    default=989.0,
-    show_default=True,
-    help="For --dry-run: peak of a GPU, 10^12 operations a second.",
-)
-@click.option(
-    "--utilisation",
-    default=0.35,
-    show_default=True,
-    help="For --dry-run: share of that peak that is reached, 0 to 1.",
-)
+@_cluster_options(gpus=64)
 def encoder(
     preset: str,
     data: Path | None,
@@ -158,17 +152,124 @@ def encoder(
 
 
 @train.command()
-@_run_options
+@click.argument("preset")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the data sets, for mini and tiny.",
+)
+@click.option(
+    "--shards",
+    multiple=True,
+    metavar="PATH|URL",
+    help="WebDataset shards of captioned images; braces such as {0000..0099} stand for many. May "
+    "be repeated.",
+)
+@click.option(
+    "--conversations",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="LLaVA-style conversations, a JSON list or JSON lines. May be repeated.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the conversations' images.  [default: that of their file]",
+)
 @click.option(
     "--encoder",
     "encoder_folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="What `sparsight train encoder` wrote.  [default: the model in the box]",
+    help="What `sparsight train encoder` wrote, or a Hugging Face CLIP, which stays dense.  "
+    "[default: the model in the box]",
+)
+@click.option(
+    "--start-from",
+    metavar="NAME|PATH",
+    help="A model whose projector, adapter and encoder the run begins with.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the run's result.",
+)
+@_settings_option
+@click.option("--dry-run", is_flag=True, help="Print what the run would take, and stop.")
+@_cluster_options(gpus=8)
+@click.option(
+    "--text-tokens",
+    default=128,
+    show_default=True,
+    help="For --dry-run: text tokens of a sample, template included.",
+)
+@click.option(
+    "--answer-tokens",
+    default=64,
+    show_default=True,
+    help="For --dry-run: how many of them are of answers.",
 )
 def vlm(
-    preset: str, data: Path, out: Path, settings: dict[str, Any], encoder_folder: Path | None
+    preset: str,
+    data: Path | None,
+    shards: tuple[str, ...],
+    conversations: tuple[Path, ...],
+    images: Path | None,
+    encoder_folder: Path | None,
+    start_from: str | None,
+    out: Path | None,
+    settings: dict[str, Any],
+    dry_run: bool,
+    gpus: int,
+    tflops: float,
+    utilisation: float,
+    text_tokens: int,
+    answer_tokens: int,
 ) -> None:
-    """Train the projector and LoRA of PRESET, e.g. mini. The same command goes on with a run."""
-    from vlm.train_run import train_vlm
+    """Train the projector and LoRA of PRESET. The same command goes on with a run that was stopped.
 
-    train_vlm(preset, data, out, settings, encoder_folder=encoder_folder)
+    mini and tiny train the captioner in the box on the data sets in --data. llama-8b-72x, smollm2 and
+    tiny-8x tune any language model (--set llm=NAME or FOLDER) on --shards, --conversations or both,
+    also under `accelerate launch -m serving.cli.main train vlm ...`.
+    """
+    from vlm.train_config import PRESETS
+
+    if start_from:
+        settings = {**settings, "start_from": start_from}
+    in_the_box = preset in PRESETS
+    if dry_run:
+        if in_the_box:
+            raise click.UsageError(f"--dry-run plans tuning, not {preset}")
+        from sparse_encoder.pretrain.cluster_plan import Cluster
+        from vlm.tuning.config import tune_run
+        from vlm.tuning.plan import RowShape, tune_plan
+
+        cluster, row = Cluster(gpus, tflops, utilisation), RowShape(text_tokens, answer_tokens)
+        run = tune_run(preset, settings)
+        click.echo(tune_plan(run, cluster, row, encoder=encoder_folder).table())
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
+    if in_the_box:
+        if data is None or shards or conversations or images:
+            raise click.UsageError(
+                f"{preset} reads the data sets in --data; --shards, --conversations and --images are "
+                "for tuning"
+            )
+        from vlm.train_run import train_vlm
+
+        train_vlm(preset, data, out, settings, encoder_folder=encoder_folder)
+        return
+    if data is not None:
+        raise click.UsageError(f"{preset} reads --shards and --conversations, not --data")
+    from sparse_encoder.pretrain.shard_names import shard_names
+    from vlm.tuning.run import tune
+
+    tune(
+        preset,
+        out,
+        settings,
+        urls=shard_names(shards),
+        conversations=conversations,
+        images=images,
+        encoder=encoder_folder,
+    )

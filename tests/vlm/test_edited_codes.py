@@ -1,0 +1,80 @@
+"""Codes with features dropped and amplified: what may change, and that nothing is drawn for nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
+from vlm.edited_codes import EditShares, disturbed
+
+NONE = EditShares(swap=0.0)
+
+
+def code(seed: int) -> Codes:
+    generator = torch.Generator().manual_seed(seed)
+    dense = torch.rand(5, 40, generator=generator)
+    return Codes.from_dense(dense * (dense > 0.6), (2, 2))
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_shares_of_zero_change_nothing_and_draw_nothing(seed: int) -> None:
+    random, twin = np.random.default_rng(seed), np.random.default_rng(seed)
+    codes = code(seed)
+    assert disturbed(codes, NONE, random) is codes
+    assert random.random() == twin.random()
+
+
+@given(seed=st.integers(0, 2**31 - 1), dropped=st.floats(0, 1))
+def test_a_dropped_feature_goes_from_all_rows_and_others_stay(seed: int, dropped: float) -> None:
+    codes = code(seed)
+    shares = replace(NONE, dropout=1.0, dropped=dropped)
+    out = disturbed(codes, shares, np.random.default_rng(seed)).dense()
+    before = codes.dense()
+    gone = (before != 0).any(0) & (out == 0).all(0)
+    assert torch.equal(out, before.masked_fill(gone, 0.0))
+    if dropped in (0.0, 1.0):
+        assert bool(gone.any()) == bool(dropped and before.any())
+
+
+@given(seed=st.integers(0, 2**31 - 1))
+def test_an_amplified_feature_grows_by_one_factor_in_all_rows(seed: int) -> None:
+    codes = code(seed)
+    shares = replace(NONE, amplify=1.0, amplified=0.5, most_factor=3.0)
+    out = disturbed(codes, shares, np.random.default_rng(seed)).dense()
+    before = codes.dense()
+    assert torch.equal(out != 0, before != 0)
+    factor = out / before
+    most = factor.nan_to_num(0.0).amax(0)
+    least = factor.nan_to_num(torch.inf).amin(0)
+    active = (before != 0).any(0)
+    torch.testing.assert_close(most[active], least[active])
+    assert (most[active] >= 1 - 1e-5).all() and (most[active] <= 3.0 + 1e-5).all()
+
+
+def test_about_the_asked_share_of_features_is_dropped_and_amplified() -> None:
+    codes = Codes.from_dense(torch.ones(1, 10_000))
+    random = np.random.default_rng(0)
+    dropped = disturbed(codes, replace(NONE, dropout=1.0, dropped=0.1), random)
+    assert len(dropped.index) == pytest.approx(9_000, rel=0.02)
+    grown = disturbed(codes, replace(NONE, amplify=1.0, amplified=0.2), random)
+    assert int((grown.value > 1).sum()) == pytest.approx(2_000, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"swap": 1.1}, "edits.swap=1.1 is a share"),
+        ({"dropped": -0.1}, "edits.dropped"),
+        ({"amplify": 2.0}, "edits.amplify"),
+        ({"most_factor": 0.5}, "1 or more"),
+        ({"least_dose": 3.0}, "the least first"),
+    ],
+)
+def test_bad_shares_are_refused(settings: dict[str, float], word: str) -> None:
+    with pytest.raises(SparsightError, match=word):
+        EditShares(**settings)  # type: ignore[arg-type]
