@@ -17,9 +17,12 @@ from vlm.tuning.config import LoraShape
 class TunedCaptioner(nn.Module):
     """A frozen language model with LoRA, and the projector before it."""
 
-    def __init__(self, llm: Any, projector: Projector, lora: LoraShape) -> None:
+    def __init__(
+        self, llm: Any, projector: Projector, lora: LoraShape, *, empty: bool = False
+    ) -> None:
+        """empty: the model has no weights, for a plan; see `with_lora`."""
         super().__init__()
-        self.llm: Any = with_lora(llm, lora)
+        self.llm: Any = with_lora(llm, lora, empty=empty)
         self.projector = projector
         parameters = inspect.signature(llm.forward).parameters
         self._keeps = "logits_to_keep" in parameters  # most, not all, give logits of some places
@@ -67,10 +70,10 @@ class TunedCaptioner(nn.Module):
         return functional.cross_entropy(picked.float(), targets[asked], reduction="sum")
 
 
-def with_lora(llm: Any, shape: LoraShape) -> Any:
+def with_lora(llm: Any, shape: LoraShape, *, empty: bool = False) -> Any:
     """The model with fresh LoRA (of peft), which changes nothing yet.
 
-    Raises SparsightError, which lists the model's linear layers, where a target names none.
+    empty: for a model on the meta device, on which LoRA is put, too. Raises SparsightError, which lists the model's linear layers, where a target names none.
     """
     layers = linear_layers(llm)
     unknown = [t for t in shape.targets if t not in layers]
@@ -88,7 +91,7 @@ def with_lora(llm: Any, shape: LoraShape) -> Any:
         use_dora=shape.dora,
         use_rslora=shape.rslora,
     )
-    model = get_peft_model(llm, config)
+    model = get_peft_model(llm, config, low_cpu_mem_usage=empty)
     if not any("lora_" in name for name, _ in model.named_parameters()):
         raise SparsightError(  # it would train, and then answer as, the plain model
             f"LoRA reached no layer of {type(llm).__name__}; it has {', '.join(layers)}",

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from sparse_encoder.any_encoder import AnyEncoder, load_encoder
@@ -30,7 +31,6 @@ from sparse_encoder.towers.presets import tower_preset
 from vlm.any_llm import load_any
 from vlm.language_model import TINY, tiny_language_model
 from vlm.llm_part import LLM_PART
-from vlm.packing import IGNORED, SOFT, Batch, Laid, stack
 from vlm.projector import Projector
 from vlm.tuning.captioner import TunedCaptioner
 from vlm.tuning.config import TuneRun
@@ -109,16 +109,26 @@ def tune_plan(
     encoder: its folder; without, the tower preset of the run. n_conversations: for stages that count
     epochs. Raises SparsightError where the batch cannot be shared.
     """
+    if not 0 < row.answer_tokens < row.text_tokens:
+        raise SparsightError(
+            f"{row.text_tokens} text tokens of which {row.answer_tokens} are of the answer: expected "
+            "at least one of the answer and one of the question",
+            param="text_tokens",
+        )
     schedule = Schedule(run, n_conversations, has_captions=True)
     half = 0.5 if run.precision != "fp32" else 1.0
     coder = None if encoder is None and run.encoder else load_encoder(encoder_folder(encoder, ""))
     with FakeTensorMode(allow_non_fake_inputs=True):
         coder = coder or PhotoEncoder(SparseClip.build(tower_preset(run.encoder)))
         image_flops = _image_flops(coder)
-        features, grid = coder.config.features, coder.grid
+    features, grid = coder.config.features, coder.grid
+    # On the meta device first, since peft cannot put LoRA on a model of fake tensors.
+    with torch.device("meta"):
         llm = _language_model(run)
         shape = projector_shape(coder, llm, run)
-        captioner = TunedCaptioner(llm, Projector(shape), run.lora).train()
+        captioner = TunedCaptioner(llm, Projector(shape), run.lora, empty=True).train()
+    with FakeTensorMode():
+        _make_fake(captioner)
         flops, kept = zip(
             *(_row_cost(captioner, n, row, shape.n_tokens) for n in (0, 1)), strict=True
         )
@@ -171,8 +181,8 @@ def _row_cost(
 ) -> tuple[float, float]:
     """(floating-point operations of a step, bytes that autograd keeps) of one row behind the projector."""
     captioner.set_stage(stage)
-    batch = _row(row, n_soft)
-    soft = torch.zeros(1, n_soft, captioner.projector.config.hidden, requires_grad=True)
+    length = n_soft + row.text_tokens
+    inputs = torch.zeros(1, length, captioner.projector.config.hidden, requires_grad=True)
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -184,24 +194,34 @@ def _row_cost(
 
     with flop_counter() as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = captioner.loss_of(soft, batch)
+            # As `TunedCaptioner.loss_of`, whose look-ups by value a fake tensor cannot answer.
+            logits = captioner.llm.get_base_model()(
+                inputs_embeds=inputs,
+                position_ids=torch.arange(length)[None],
+                use_cache=False,
+                logits_to_keep=row.answer_tokens,
+            ).logits[0]
+            targets = torch.zeros(row.answer_tokens, dtype=torch.int64)
+            loss = functional.cross_entropy(logits.float(), targets, reduction="sum")
         held = float(sum(s.nbytes() for s in kept.values()))
         loss.backward()
     captioner.zero_grad()
     return float(counter.get_total_flops()), held
 
 
-def _row(row: RowShape, n_soft: int) -> Batch:
-    question = row.text_tokens - row.answer_tokens
-    if question < 1 or row.answer_tokens < 1:
-        raise SparsightError(
-            f"{row.text_tokens} text tokens of which {row.answer_tokens} are of the answer: expected "
-            "at least one of the answer and one of the question",
-            param="text_tokens",
-        )
-    tokens = [SOFT] * n_soft + [0] * row.text_tokens
-    targets = [IGNORED] * (n_soft + question - 1) + [0] * row.answer_tokens + [IGNORED]
-    return stack([Laid(tokens, list(range(len(tokens))), targets, [0] * len(tokens))])
+def _make_fake(model: nn.Module) -> None:
+    """Puts fake tensors on the CPU in place of all on the meta device; tied ones stay tied."""
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, old in kind.items():
+                if old is None:
+                    continue
+                if id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype)
+                    parameter = isinstance(old, nn.Parameter)
+                    made[id(old)] = nn.Parameter(new, old.requires_grad) if parameter else new
+                kind[name] = made[id(old)]
 
 
 def _language_model(run: TuneRun) -> Any:
