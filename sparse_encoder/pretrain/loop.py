@@ -265,10 +265,10 @@ def pretrain(
         trainer.accelerator.init_trackers("pretrain")
     losses = trainer.run_all()
     result = trainer.result()  # while the processes can still talk
-    trainer.accelerator.end_training()
     if result is not None:
         export(result.eval(), out / "model")
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # last, for it takes the processes apart
     for kind, n in trainer.skipped.totals().items():
         if n:
             log.warning("left out in this session: %d of kind %s", n, kind)

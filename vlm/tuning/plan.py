@@ -1,7 +1,8 @@
 """What a tuning run will take, before it is started: parameters, memory a GPU, hours.
 
-Nothing is allocated: the language model is built of PyTorch's fake tensors in its real shape, and one
-row passes it forward and backward while the products are counted and what autograd keeps is added up.
+Nothing is allocated: one and two blocks of the language model are built of PyTorch's fake tensors in
+their real shape, and one row passes them forward and backward while the products are counted and what
+autograd keeps is added up. Every further block costs what the second does.
 
     memory   the frozen model in the run's precision, the encoder in fp32; 16 bytes a trained parameter
              (fp32 weight, gradient, two moments of AdamW); micro-batch x what autograd keeps of a row
@@ -10,6 +11,7 @@ row passes it forward and backward while the products are counted and what autog
              first layer on active features only
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
 from sparse_encoder.any_encoder import AnyEncoder, load_encoder
 from sparse_encoder.errors import SparsightError
@@ -127,21 +129,10 @@ def tune_plan(
         llm = _language_model(run)
         shape = projector_shape(coder, llm, run)
         captioner = TunedCaptioner(llm, Projector(shape), run.lora, empty=True).train()
-    with FakeTensorMode():
-        _make_fake(captioner)
-        flops, kept = zip(
-            *(_row_cost(captioner, n, row, shape.n_tokens) for n in (0, 1)), strict=True
-        )
-        bytes_a_row = kept[1]
-        if run.checkpointing:
-            captioner.llm.gradient_checkpointing_enable({"use_reentrant": False})
-            flops, between = zip(
-                *(_row_cost(captioner, n, row, shape.n_tokens) for n in (0, 1)), strict=True
-            )
-            n_blocks = llm.config.num_hidden_layers
-            inputs = 4.0 * (row.text_tokens + shape.n_tokens) * shape.hidden
-            # The inputs of all blocks, and what one keeps while it is run again.
-            bytes_a_row = between[1] + n_blocks * inputs + (kept[1] - between[1]) / n_blocks
+    one, two = (_row_cost(_shallow(llm.config, n), captioner, run, row) for n in (1, 2))
+    more = llm.config.num_hidden_layers - 1  # blocks after the first, each like the second
+    flops = [a + more * (b - a) for a, b in zip(one.flops, two.flops, strict=True)]
+    bytes_a_row = one.kept + more * (two.kept - one.kept)
     active = row.density * features * (1 + grid[0] * grid[1])
     # First layer: forward, and the gradient of its rows, for nothing flows to the codes. Second
     # layer: forward and both gradients.
@@ -176,18 +167,49 @@ def tune_plan(
     return TunePlan(counts, memory, step_flops, schedule.stage_steps, hours, row, shape.n_tokens)
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """Of one row behind the projector."""
+
+    flops: tuple[float, float]  # forward and backward, in each stage
+    kept: float  # bytes that autograd keeps in stage 2, weights left out
+
+
 def _row_cost(
-    captioner: TunedCaptioner, stage: int, row: RowShape, n_soft: int
+    shape: PretrainedConfig, captioner: TunedCaptioner, run: TuneRun, row: RowShape
+) -> _Cost:
+    """shape: of the language model, cut short. captioner: the whole one, for its projector."""
+    length = captioner.projector.config.n_tokens + row.text_tokens
+    with torch.device("meta"):
+        llm = AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa")
+        part = TunedCaptioner(llm, captioner.projector, run.lora, empty=True).train()
+    with FakeTensorMode():
+        _make_fake(part.llm)
+        (first, _), (second, kept) = (_pass(part, n, length, row.answer_tokens) for n in (0, 1))
+        if run.checkpointing:
+            part.llm.gradient_checkpointing_enable({"use_reentrant": False})
+            (first, _), (second, between) = (
+                _pass(part, n, length, row.answer_tokens) for n in (0, 1)
+            )
+            n_blocks = shape.num_hidden_layers
+            inputs = 4.0 * length * llm.config.hidden_size
+            # The inputs of all blocks, and what one keeps while it is run again.
+            kept = between + n_blocks * inputs + (kept - between) / n_blocks
+    return _Cost((first, second), kept)
+
+
+def _pass(
+    captioner: TunedCaptioner, stage: int, length: int, n_answer_tokens: int
 ) -> tuple[float, float]:
-    """(floating-point operations of a step, bytes that autograd keeps) of one row behind the projector."""
+    """(floating-point operations, bytes that autograd keeps) of one row, forward and backward."""
     captioner.set_stage(stage)
-    length = n_soft + row.text_tokens
-    inputs = torch.zeros(1, length, captioner.projector.config.hidden, requires_grad=True)
+    base = captioner.llm.get_base_model()
+    inputs = torch.zeros(1, length, base.config.hidden_size, requires_grad=True)
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        base = tensor if tensor._base is None else tensor._base
-        if not isinstance(base, nn.Parameter) and not tensor.is_leaf:
+        whole = tensor if tensor._base is None else tensor._base
+        if not isinstance(whole, nn.Parameter) and not tensor.is_leaf:
             storage = tensor.untyped_storage()
             kept[storage._cdata] = storage
         return tensor
@@ -195,18 +217,26 @@ def _row_cost(
     with flop_counter() as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             # As `TunedCaptioner.loss_of`, whose look-ups by value a fake tensor cannot answer.
-            logits = captioner.llm.get_base_model()(
+            logits = base(
                 inputs_embeds=inputs,
                 position_ids=torch.arange(length)[None],
                 use_cache=False,
-                logits_to_keep=row.answer_tokens,
+                logits_to_keep=n_answer_tokens,
             ).logits[0]
-            targets = torch.zeros(row.answer_tokens, dtype=torch.int64)
+            targets = torch.zeros(n_answer_tokens, dtype=torch.int64)
             loss = functional.cross_entropy(logits.float(), targets, reduction="sum")
         held = float(sum(s.nbytes() for s in kept.values()))
         loss.backward()
-    captioner.zero_grad()
     return float(counter.get_total_flops()), held
+
+
+def _shallow(shape: PretrainedConfig, n_blocks: int) -> PretrainedConfig:
+    """The same language model with fewer blocks."""
+    cut = deepcopy(shape)
+    cut.num_hidden_layers = n_blocks
+    if getattr(cut, "layer_types", None):
+        cut.layer_types = cut.layer_types[:n_blocks]
+    return cut
 
 
 def _make_fake(model: nn.Module) -> None:

@@ -121,10 +121,10 @@ def tune(
         accelerator.init_trackers("tune")
     tuner = Tuner(run, accelerator, schedule, coder, captioner, editor, samples, skipped, out)
     losses = tuner.run_all()
-    accelerator.end_training()
     if accelerator.is_main_process:
         write_model(captioner, coder, entry, llm_name, template, run, out)
     accelerator.wait_for_everyone()
+    accelerator.end_training()  # last, for it takes the processes apart
     for kind, n in skipped.totals().items():
         if n:
             log.warning("left out in this session: %d of kind %s", n, kind)

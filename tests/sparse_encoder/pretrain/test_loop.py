@@ -97,7 +97,7 @@ def test_two_ranks_killed_at_any_moment_go_on_with_the_same_losses(
     shards: list[str], tmp_path: Path, shard: bool
 ) -> None:
     settings = {**SETTINGS, "samples": 32 * 12, "save_every": 4, "shard": shard}
-    _launch(shards, tmp_path / "whole", settings).wait(300)
+    assert _launch(shards, tmp_path / "whole", settings).wait(300) == 0
     whole = json.loads((tmp_path / "whole" / "losses.json").read_text())
     run = _launch(shards, tmp_path / "killed", settings)
     deadline = time.monotonic() + 300
@@ -105,7 +105,7 @@ def test_two_ranks_killed_at_any_moment_go_on_with_the_same_losses(
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    _launch(shards, tmp_path / "killed", settings).wait(300)
+    assert _launch(shards, tmp_path / "killed", settings).wait(300) == 0
     assert json.loads((tmp_path / "killed" / "losses.json").read_text()) == whole
     assert len(whole) == 12
     one, other = (load(tmp_path / name / "model").state_dict() for name in ("whole", "killed"))
