@@ -42,8 +42,9 @@ def start_with(projector: Projector, model: Any, llm: str, folder: Path, encoder
     what differs, where the captioner's shape is another.
     """
     config = json.loads((folder / "config.json").read_text())
-    if config["llm"] != llm:
-        _refuse(folder, f"its language model is {config['llm']!r}, this run's is {llm!r}", "llm")
+    theirs = str(folder / config["llm"]) if config["llm"].startswith("./") else config["llm"]
+    if theirs != llm and Path(theirs).resolve() != Path(llm).resolve():
+        _refuse(folder, f"its language model is {theirs!r}, this run's is {llm!r}", "llm")
     if _digest(folder, config) != _digest(
         encoder, json.loads((encoder / "config.json").read_text())
     ):

@@ -244,8 +244,18 @@ def vlm(
         from vlm.tuning.plan import RowShape, tune_plan
 
         cluster, row = Cluster(gpus, tflops, utilisation), RowShape(text_tokens, answer_tokens)
+        from vlm.tuning.conversations import read_conversations
+
         run = tune_run(preset, settings)
-        click.echo(tune_plan(run, cluster, row, encoder=encoder_folder).table())
+        plan = tune_plan(
+            run,
+            cluster,
+            row,
+            encoder=encoder_folder,
+            n_conversations=len(read_conversations(conversations, images, skip_bad=run.skip_bad)),
+            has_captions=bool(shards) or not conversations,
+        )
+        click.echo(plan.table())
         return
     if out is None:
         raise click.UsageError("Missing option '--out'.")

@@ -150,7 +150,8 @@ class Tuner:
                 densities.append(codes.density())
             with self.accelerator.autocast():
                 loss = self.captioner(codes, batch) / n_tokens
-            self.accelerator.backward(loss)
+            if loss.requires_grad:  # not in stage 1, where no row of the part has an image
+                self.accelerator.backward(loss)
             total += float(loss.detach())
         value = float(self._sum(total))
         if not math.isfinite(value):

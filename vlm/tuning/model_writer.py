@@ -40,8 +40,8 @@ def write_encoder(encoder: AnyEncoder, source: Path, out: Path) -> dict[str, Any
     return {**encoder.config_json(), "folder": TOWERS}
 
 
-def write_random_llm(llm: Any, tokenizer: Any, out: Path) -> str:
-    """Puts a language model of random weights into `out`, once, since no hub has it; its name."""
+def write_random_llm(llm: Any, tokenizer: Any, out: Path) -> None:
+    """Puts a language model of random weights into `out`, once, since no hub has it."""
     folder = out / IN_MODEL
     if not (folder / "config.json").is_file():
         part = out / f"{IN_MODEL}.part"
@@ -49,7 +49,6 @@ def write_random_llm(llm: Any, tokenizer: Any, out: Path) -> str:
         llm.save_pretrained(part)
         tokenizer.save_pretrained(part)
         part.rename(folder)
-    return f"./{IN_MODEL}"
 
 
 def write_model(

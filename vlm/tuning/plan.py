@@ -105,11 +105,12 @@ def tune_plan(
     *,
     encoder: Path | None = None,
     n_conversations: int = 0,
+    has_captions: bool = True,
 ) -> TunePlan:
     """The plan of `run` on `cluster`, one image a sample.
 
-    encoder: its folder; without, the tower preset of the run. n_conversations: for stages that count
-    epochs. Raises SparsightError where the batch cannot be shared.
+    encoder: its folder; without, the tower preset of the run. n_conversations, has_captions: what the
+    data holds. Raises SparsightError where the batch cannot be shared.
     """
     if not 0 < row.answer_tokens < row.text_tokens:
         raise SparsightError(
@@ -117,7 +118,7 @@ def tune_plan(
             "at least one of the answer and one of the question",
             param="text_tokens",
         )
-    schedule = Schedule(run, n_conversations, has_captions=True)
+    schedule = Schedule(run, n_conversations, has_captions)
     half = 0.5 if run.precision != "fp32" else 1.0
     coder = None if encoder is None and run.encoder else load_encoder(encoder_folder(encoder, ""))
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -13,7 +13,7 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.pair_stream import SkipCounts
 from sparse_encoder.towers.photo_encoder import PhotoEncoder
-from vlm.any_llm import read_template
+from vlm.any_llm import IN_MODEL, read_template
 from vlm.edited_codes import CodeEditor
 from vlm.language_model import load_language_model
 from vlm.projector import Projector
@@ -77,21 +77,22 @@ def tune(
         dtype=_DTYPES[run.precision],
         with_weights=run.llm_weights,
     )
-    llm_name = run.llm
+    llm_name = run.llm if run.llm_weights else f"./{IN_MODEL}"
     if accelerator.is_main_process:
         entry = write_encoder(coder, source, out)
         if not run.llm_weights:
-            llm_name = write_random_llm(llm, tokenizer, out)
+            write_random_llm(llm, tokenizer, out)
         _atlas(coder, source, run, urls, talks, out)
     accelerator.wait_for_everyone()
     if not run.llm_weights:  # those of the main process, on all of them and after a stop
         llm, tokenizer = load_language_model(
-            "./llm", chat_template=template, dtype=_DTYPES[run.precision], home=out
+            llm_name, chat_template=template, dtype=_DTYPES[run.precision], home=out
         )
     projector = Projector(projector_shape(coder, llm, run))
     captioner = TunedCaptioner(llm, projector, run.lora)
     if start is not None:
-        start_with(projector, captioner.llm, llm_name, start, source)
+        ours = run.llm if run.llm_weights else str(out / IN_MODEL)
+        start_with(projector, captioner.llm, ours, start, source)
     elif not is_dense(coder):
         name_features(
             projector,

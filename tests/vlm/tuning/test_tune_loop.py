@@ -322,6 +322,18 @@ def test_a_batch_that_two_sources_and_ranks_cannot_share_is_refused(case: Data) 
     assert (alone.mix(0, 1).captions, alone.mix(0, 1).conversations) == (0, 8)
 
 
+def test_rows_without_an_image_do_not_stop_stage_one(case: Data, tmp_path: Path) -> None:
+    case.data["urls"] = []
+    losses = case.tune(tmp_path, micro_batch=1, stage2__samples=0)
+    assert len(losses) == 2
+
+
+def test_loading_processes_give_what_the_schedule_asks_for(case: Data, tmp_path: Path) -> None:
+    losses = case.tune(tmp_path / "two", workers=2)
+    assert len(losses) == 8
+    assert case.tune(tmp_path / "again", workers=2) == losses
+
+
 def test_a_run_starts_from_the_result_of_another(case: Data, tmp_path: Path) -> None:
     case.tune(tmp_path / "first")
     del case.data["encoder"]  # that of the model is taken
