@@ -143,7 +143,9 @@ class Pipeline:
         found = {i.sha256: self._codes[i.sha256] for i in images if i.sha256 in self._codes}
         for image in images:
             if image.sha256 not in found:
-                found[image.sha256] = self.encoder.encode_images([image])
+                # Not `encode_images`, for that refuses the dense codes of a control.
+                pixels = self.encoder.preprocess(image.pixels)[None]
+                found[image.sha256] = self.encoder.codes_of_pixels(pixels).to("cpu")
         for digest, codes in found.items():
             self._codes[digest] = codes
             self._codes.move_to_end(digest)

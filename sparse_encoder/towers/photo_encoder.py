@@ -20,7 +20,7 @@ from sparse_encoder.encoder import EncoderConfig
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.head import SparseHead
 from sparse_encoder.image import DecodedImage
-from sparse_encoder.towers.config import SparseClipConfig
+from sparse_encoder.towers.config import SparseClipConfig, TextTowerConfig
 from sparse_encoder.towers.hub import MODEL_TYPE, load
 from sparse_encoder.towers.model import SparseClip
 from sparse_encoder.towers.start_from import start_from
@@ -105,7 +105,8 @@ def load_photo_encoder(folder: Path) -> PhotoEncoder:
             param="encoder",
         )
     width = int(json.loads((folder / "config.json").read_text()).get("projection_dim", 512))
-    config = SparseClipConfig(features=width, activation="identity", bias=0.0)
+    text = TextTowerConfig(backbone="source", tokenizer="")  # the source's own
+    config = SparseClipConfig(text=text, features=width, activation="identity", bias=0.0)
     # With as many features as the projection is wide, the heads are the projections themselves.
     return PhotoEncoder(start_from(folder, config, dense_rows=True))
 
