@@ -1,6 +1,7 @@
 """The dry run's figures against a step that was really made."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def batch() -> Batch:
     return stack([Laid(tokens, list(range(45)), targets, [0] * 45)] * 4)
 
 
+@cache
 def plan_of(encoder: Path, checkpointing: bool = False) -> TunePlan:
     run = replace(TINY, checkpointing=checkpointing, micro_batch=4)
     return tune_plan(run, ONE, ROW, encoder=encoder)
