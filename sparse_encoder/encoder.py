@@ -98,7 +98,14 @@ class SparseEncoder(nn.Module):
     @classmethod
     def load_heads(cls, folder: Path, progress: Progress | None = None) -> "SparseEncoder":
         """Heads and trunks alone, whatever else the folder holds."""
-        config = EncoderConfig(**json.loads((folder / "config.json").read_text())["encoder"])
+        entry = json.loads((folder / "config.json").read_text())["encoder"]
+        if "folder" in entry:
+            raise SparsightError(
+                f"the encoder of {folder} is of whole towers, in {folder / entry['folder']}; this is "
+                "for encoders of heads on frozen trunks",
+                param="model",
+            )
+        config = EncoderConfig(**entry)
         encoder = cls.build(config, progress)
         heads = load_file(folder / WEIGHTS)
         encoder.load_state_dict({k: v.float() for k, v in heads.items()}, strict=False)

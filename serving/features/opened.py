@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.photo_files import find_photos
+from sparse_encoder.any_encoder import AnyEncoder, load_encoder
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
-from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.feature_search import FeatureFinder
 from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import open_image
@@ -20,7 +20,7 @@ class OpenedFeatures:
     """What the feature commands work with."""
 
     name: str
-    encoder: SparseEncoder
+    encoder: AnyEncoder
     atlas: FeatureAtlas
     finder: FeatureFinder
     top_images: TopImages | None = None  # None where the atlas came without
@@ -35,7 +35,7 @@ def open_features(model: str | Path, progress: Progress | None = None) -> Opened
     """The model of that name or folder. Raises SparsightError where its atlas is another model's."""
     folder = read_encoder_model(model)
     atlas = FeatureAtlas.load(folder.path / "features", fingerprint=folder.fingerprint)
-    encoder = SparseEncoder.load(folder.path, progress)
+    encoder = load_encoder(folder.path, progress)
     finder = FeatureFinder(
         atlas,
         encode_texts=encoder.encode_texts,

@@ -15,6 +15,7 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.encoder import WEIGHTS, SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.model_folder import find_model
+from sparse_encoder.sae_encoder import SaeEncoder
 from sparse_encoder.towers.hub import export
 from sparse_encoder.wheel import file_sha256
 from vlm.any_llm import IN_MODEL
@@ -27,6 +28,12 @@ from vlm.tuning.config import TuneRun
 
 def write_encoder(encoder: AnyEncoder, source: Path, out: Path) -> dict[str, Any]:
     """Puts the encoder into `out`, once; its entry in ``config.json``."""
+    if isinstance(encoder, SaeEncoder):
+        raise SparsightError(
+            f"{source} is an imported autoencoder, which cannot be tuned on; give the encoder that it was "
+            "trained on, or a sparse one",
+            param="encoder",
+        )
     if isinstance(encoder, SparseEncoder):
         if source.resolve() != out.resolve():
             shutil.copyfile(source / WEIGHTS, out / WEIGHTS)

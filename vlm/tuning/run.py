@@ -61,11 +61,7 @@ def tune(
     schedule = Schedule(run, len(talks), bool(urls))
     template = read_template(run.chat_template)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(
-        mixed_precision="no" if run.precision == "fp32" else run.precision,
-        log_with=run.tracker or None,
-        project_dir=str(out),
-    )
+    accelerator = _accelerator(run, out)
     coder = load_encoder(source)
     _check_edits(run, coder)
     if isinstance(coder, PhotoEncoder):  # the mini trunks are made for CPUs
@@ -130,6 +126,20 @@ def tune(
         if n:
             log.warning("left out in this session: %d of kind %s", n, kind)
     return losses
+
+
+def _accelerator(run: TuneRun, out: Path) -> Accelerator:
+    try:
+        return Accelerator(
+            mixed_precision="no" if run.precision == "fp32" else run.precision,
+            log_with=run.tracker or None,
+            project_dir=str(out),
+        )
+    except ValueError as error:  # fp16 without a GPU, an unknown tracker
+        raise SparsightError(
+            f"accelerate refuses precision={run.precision!r} with tracker={run.tracker!r}: {error}",
+            param="precision",
+        ) from error
 
 
 def _check_edits(run: TuneRun, encoder: AnyEncoder) -> None:

@@ -76,6 +76,17 @@ def test_a_mini_encoder_gives_the_same_codes_by_both_ways(tmp_path: Path) -> Non
         dense.encode_images([photo(1)])
 
 
+def test_a_model_on_towers_is_opened_as_such_and_refused_where_heads_are_needed(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "encoder").symlink_to(folder)
+    entry = {**load_encoder(folder).config_json(), "folder": "encoder"}
+    (tmp_path / "config.json").write_text(json.dumps({"encoder": entry}))
+    assert isinstance(load_encoder(tmp_path), PhotoEncoder)
+    with pytest.raises(SparsightError, match="whole towers"):
+        SparseEncoder.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("config", "word"),
     [("{", "cannot read"), ('{"model_type": "bert"}', "of type 'bert'"), ("{}", "of type None")],

@@ -198,6 +198,7 @@ def test_a_row_that_is_too_long_is_cut_but_never_inside_of_an_image() -> None:
         ({"lora.rank": 0}, "1 or more"),
         ({"lora.dropout": 1.0}, "share"),
         ({"precision": "fp8"}, "bf16, fp16 or fp32"),
+        ({"tracker": "no-such"}, "accelerate refuses"),
         ({"stage1.conversations": 2.0}, "share"),
         ({"stage2.batch": 0}, "batch of 1 or more"),
         ({"edits.dropout": 1.5}, "edits.dropout=1.5 is a share"),

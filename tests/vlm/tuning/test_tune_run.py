@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.sae_encoder import SaeEncoder
 from tests.tiny_model import photo
 from vlm.pipeline import Pipeline, caption_request
+from vlm.tuning.model_writer import write_encoder
 from vlm.tuning.run import tune
 
 
@@ -24,3 +29,8 @@ def test_the_loss_falls_and_the_result_captions(
     assert one.fingerprint == two.fingerprint == one.atlas.fingerprint
     request = caption_request(photo(1))
     assert one.answer([request])[0].text == two.answer([request])[0].text
+
+
+def test_an_imported_autoencoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SparsightError, match="cannot be tuned on"):
+        write_encoder(SaeEncoder.__new__(SaeEncoder), tmp_path, tmp_path)
