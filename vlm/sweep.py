@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch.nn import functional
 
 from sparse_encoder.doses import DoseCurve
+from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.concepts import normalise, resolve
@@ -105,8 +106,10 @@ def _judged(
     if not tokens_of(name):
         return [SweepPoint(d, a, None, None) for d, a in zip(doses, answers, strict=True)]
     lexicon = Lexicon.for_concept(name)
-    vectors = pipeline.encoder.text_trunk([name, *(answer.text for answer in answers)])
-    likeness = functional.cosine_similarity(vectors[:1], vectors[1:]).tolist()
+    likeness: list[float | None] = [None] * len(answers)
+    if isinstance(pipeline.encoder, SparseEncoder):  # whose text trunk compares sentences
+        vectors = pipeline.encoder.text_trunk([name, *(answer.text for answer in answers)])
+        likeness = functional.cosine_similarity(vectors[:1], vectors[1:]).tolist()
     return [
         SweepPoint(dose, answer, mentions(lexicon, answer.text), like)
         for dose, answer, like in zip(doses, answers, likeness, strict=True)

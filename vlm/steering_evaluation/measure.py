@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sparse_encoder.baselines.sae import SaeConfig
+from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from vlm.answer_batches import Sample
 from vlm.corruption import CorruptionRules
@@ -177,12 +178,16 @@ def _silent(bench: Bench, counting: Counting) -> Bench:
 def _rivals(
     pipeline: Pipeline, data: Path, out: Path, candidates: Candidates, sizes: Sizes
 ) -> tuple[Rivals, list[str]]:
-    random = RandomFeatures(pipeline.atlas, pipeline.encoder.encode_texts, sizes.seed)
-    training = TrainingPhotographs.load(data, pipeline.encoder, candidates.lexicons)
+    encoder = pipeline.encoder
+    random = RandomFeatures(pipeline.atlas, encoder.encode_texts, sizes.seed)
+    if not isinstance(encoder, SparseEncoder):
+        missing = "The dense baselines move vectors of a frozen trunk, which this encoder lacks."
+        return Rivals(random, None, None, sizes), [missing]
+    training = TrainingPhotographs.load(data, encoder, candidates.lexicons)
     if training is None:
         missing = "No training shards in the data: the two dense baselines were not measured."
         return Rivals(random, None, None, sizes), [missing]
-    cells = TrunkCells(pipeline.encoder)
+    cells = TrunkCells(encoder)
     config = SaeConfig(
         "topk", sizes.sae_features, min(64, sizes.sae_features), steps=sizes.sae_steps
     )
