@@ -165,14 +165,21 @@ class SparseEncoder(nn.Module):
         return self._code(cells, moved)
 
     def _code(self, cells: Tensor, moved: Tensor | None = None) -> Codes:
-        pre_code = self.image_head.pre_code(cells.float())  # (cells, features)
-        rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code])
-        if moved is not None:  # the head is affine, so a pre-code moves by the weight alone
-            rows = rows + moved @ self.image_head.weight.T
-        return Codes.from_dense(self.image_head.activate(rows), self.grid)
+        return head_codes(self.image_head, cells, self.grid, moved)
 
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Dense codes (texts, features); for many texts call it in blocks."""
         code: Tensor = self.text_head(self.text_trunk(texts))
         return code
+
+
+def head_codes(
+    head: SparseHead, cells: Tensor, grid: tuple[int, int], moved: Tensor | None = None
+) -> Codes:
+    """A head's codes of one image from its trunk cells; arguments as for `code_of_cells`."""
+    pre_code = head.pre_code(cells.float())  # (cells, features)
+    rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code])
+    if moved is not None:  # the head is affine, so a pre-code moves by the weight alone
+        rows = rows + moved @ head.weight.T
+    return Codes.from_dense(head.activate(rows), grid)

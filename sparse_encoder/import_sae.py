@@ -23,6 +23,7 @@ from sparse_encoder.towers.start_from import start_from
 from sparse_encoder.wheel import file_sha256
 
 _CONFIG = "config.json"
+_OF_ITS_FEATURES = ("features", "README.md")  # of a model: they speak of features that are not here
 
 
 def import_sae(source: Path, model: str, out: Path, *, overwrite: bool = False) -> SaeEncoder:
@@ -46,7 +47,7 @@ def import_sae(source: Path, model: str, out: Path, *, overwrite: bool = False) 
             "hook": sae.hook,
             "features": sae.n_features,
         }
-        config = {"name": out.name, **config, "sae": {**config["sae"], **made_of}}
+        config = {**config, "name": out.name, "sae": {**config["sae"], **made_of}}
         (aside / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
         encoder = SaeEncoder.load_imported(aside)  # what does not fit is not left behind
         if out.exists():
@@ -79,9 +80,13 @@ def _folder_of_ours(model: str) -> Path | None:
 
 
 def _with_heads(folder: Path, aside: Path) -> dict[str, Any]:
-    shutil.copyfile(folder / WEIGHTS, aside / WEIGHTS)
+    """Our heads, and the captioner that reads their codes where the model has one."""
     config = json.loads((folder / _CONFIG).read_text())
-    return {"encoder": config["encoder"], "sae": {"dense": file_sha256(folder / WEIGHTS)}}
+    for part in folder.iterdir():
+        if part.name in (_CONFIG, *_OF_ITS_FEATURES) or part.name.startswith("."):
+            continue
+        (shutil.copytree if part.is_dir() else shutil.copyfile)(part, aside / part.name)
+    return {**config, "sae": {"dense": file_sha256(folder / WEIGHTS)}}
 
 
 def _with_clip(sae: ImportedSae, model: str, aside: Path) -> dict[str, Any]:

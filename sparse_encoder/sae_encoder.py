@@ -18,6 +18,7 @@ from sparse_encoder.clip_trunks import ClipImageTrunk, ClipTextTrunk, block_of
 from sparse_encoder.codes import Codes
 from sparse_encoder.encoder import EncoderConfig, SparseEncoder
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.head import SparseHead
 from sparse_encoder.imported_sae import ImportedSae
 from sparse_encoder.towers.hub import load as load_clip
 from sparse_encoder.wheel import Progress
@@ -75,6 +76,7 @@ class SaeEncoder(SparseEncoder):
         super().__init__(EncoderConfig(features=1), image_trunk, text_trunk)
         self.config = replace(config, features=sae.n_features, activation="relu", k=0, hidden=0)
         self.sae = sae
+        self.dense_head: SparseHead | None = None  # of the trunk under it, where that is ours
         self.image_head: Any = SaeHead(sae)
         self.text_head: Any = text
         self.eval()
@@ -92,7 +94,9 @@ class SaeEncoder(SparseEncoder):
         if sae.width != head.weight.shape[1]:
             raise _other_width(sae, head.weight.shape[1])
         text = SaeTextHead(sae, dense.text_head, head.weight.detach().T)
-        return cls(dense.config, sae, dense.image_trunk, dense.text_trunk, text)
+        made = cls(dense.config, sae, dense.image_trunk, dense.text_trunk, text)
+        made.dense_head = head
+        return made
 
     @classmethod
     def on_clip(cls, sae: ImportedSae, clip: Any, name: str) -> "SaeEncoder":

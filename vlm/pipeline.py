@@ -18,6 +18,7 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import DecodedImage
+from sparse_encoder.sae_encoder import SaeEncoder
 from sparse_encoder.wheel import Progress
 from vlm.answer_text import AnswerText, FinishReason
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
@@ -34,6 +35,7 @@ from vlm.projector_file import load_projector
 from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt import Receipt, make_receipt
 from vlm.request import Request, caption_request
+from vlm.sae_steering import ReadThroughSae, read_features
 from vlm.template import (
     DEFAULT_PROMPT,
     ImagePart,
@@ -93,6 +95,8 @@ class Pipeline:
         self.model = model
         self.tokenizer = tokenizer
         self.top_images: TopImages | None = None  # of the atlas, where it came with them
+        # Of a model whose features are an autoencoder's: what the projector reads in their place.
+        self.reader = ReadThroughSae(encoder) if isinstance(encoder, SaeEncoder) else None
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
         self.kept_images = KEPT_IMAGES  # more for who asks much about many images
         self._end = end_of_turn(tokenizer)
@@ -120,7 +124,7 @@ class Pipeline:
             load_projector(
                 folder.path,
                 ProjectorConfig(
-                    encoder.config.features,
+                    read_features(encoder),
                     llm.config.hidden_size,
                     encoder.grid,
                     tuple(folder.config["projector"]["groups"]),
@@ -245,7 +249,10 @@ class Pipeline:
             asked = self.asked_edits(codes, request)
             with asked.at_their_place():
                 steered = self.steer(codes, asked.edits)
-            for soft, after in zip(self.soft_tokens(steered.codes), pieces[1:], strict=True):
+            read = steered.codes
+            if self.reader is not None and request.codes is None:
+                read = self.reader(images, codes, steered.codes)
+            for soft, after in zip(self.soft_tokens(read), pieces[1:], strict=True):
                 vectors += [soft, embed(self.model, after)]
             if request.is_steered or request.want_receipt:
                 receipt = make_receipt(

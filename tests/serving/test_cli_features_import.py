@@ -50,6 +50,7 @@ def test_the_feature_commands_work_on_it_unchanged(tmp_path: Path, dense: str) -
     report = run(tmp_path, "features", "report", new, "--out", tmp_path / "pages")
     assert report.exit_code == 0, report.stderr
 
+    # The captioner of neither: a folder of heads has none, and a CLIP none of ours.
     caption = run(tmp_path, "caption", tmp_path / "p.png", "--model", new)
     assert (caption.exit_code, caption.stdout) == (1, "")
     assert "no complete model" in caption.stderr

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.decoding import Sampling, check_length, decode
 from vlm.language_model import embed
@@ -21,6 +22,14 @@ class Captioner:
     def __init__(
         self, pipeline: Pipeline, image: DecodedImage, prompt: str = DEFAULT_PROMPT
     ) -> None:
+        """Raises SparsightError for a model with an imported autoencoder."""
+        if pipeline.reader is not None:
+            raise SparsightError(
+                f"{pipeline.name} has the features of an autoencoder, which its captioner reads through "
+                "other codes; why it says a word can be told of a model with sparse heads alone",
+                param="word",
+                code="imported_features",
+            )
         self._pipeline = pipeline
         self._model = pipeline.model
         self._sampling = Sampling()  # greedy, as a caption is
