@@ -119,6 +119,8 @@ def tune_plan(
             param="text_tokens",
         )
     schedule = Schedule(run, n_conversations, has_captions)
+    schedule.mix(0, cluster.gpus)
+    schedule.mix(schedule.steps - 1, cluster.gpus)
     half = 0.5 if run.precision != "fp32" else 1.0
     coder = None if encoder is None and run.encoder else load_encoder(encoder_folder(encoder, ""))
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -141,8 +143,6 @@ def tune_plan(
     bytes_a_row += 2 * 4.0 * shape.n_tokens * shape.hidden
     per_sample = [f + projector + image_flops for f in flops]
     locals_ = [s.batch // cluster.gpus for s in run.stages]
-    schedule.mix(0, cluster.gpus)
-    schedule.mix(schedule.steps - 1, cluster.gpus)
     step_flops = (per_sample[0] * locals_[0], per_sample[1] * locals_[1])
     trained = {
         "projector": _count(captioner.projector),
