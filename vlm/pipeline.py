@@ -147,15 +147,19 @@ class Pipeline:
         found = {i.sha256: self._codes[i.sha256] for i in images if i.sha256 in self._codes}
         for image in images:
             if image.sha256 not in found:
-                # Not `encode_images`, for that refuses the dense codes of a control.
-                pixels = self.encoder.preprocess(image.pixels)[None]
-                found[image.sha256] = self.encoder.codes_of_pixels(pixels).to("cpu")
+                found[image.sha256] = self._encode(image)
         for digest, codes in found.items():
             self._codes[digest] = codes
             self._codes.move_to_end(digest)
         while len(self._codes) > self.kept_images:
             self._codes.popitem(last=False)
         return Codes.cat([found[i.sha256] for i in images])
+
+    def _encode(self, image: DecodedImage) -> Codes:
+        # A dense control has codes that `encode_images` refuses, for they cannot be steered.
+        if is_dense(self.encoder):
+            return self.encoder.codes_of_pixels(self.encoder.preprocess(image.pixels)[None])
+        return self.encoder.encode_images([image])
 
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
         """The codes of one request's images after its edits; refuses what cannot be done in full."""

@@ -151,7 +151,7 @@ def test_images_seen_lately_are_not_encoded_again(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.encode([photo(7)])
-    monkeypatch.setattr(pipeline.encoder, "codes_of_pixels", None)
+    monkeypatch.setattr(pipeline.encoder, "encode_images", None)
     assert pipeline.encode([photo(7), photo(7)]).n_images == 2
 
 
