@@ -1,4 +1,4 @@
-"""Swapping one thing for another in a caption, to go with the same swap in its code."""
+"""Things swapped, taken away or put in: in a caption, to go with the same edit of its code."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +22,7 @@ _KINDS = {
 # A label with this many photographs or more is one that the encoder learned.
 _SHOWN = 8
 _VOWEL = re.compile(r"[aeiou]", re.IGNORECASE)
+_LINKS = ("and", "with", "next to", "near")
 _IRREGULAR = {"man": "men", "woman": "women", "child": "children", "person": "people"}
 
 
@@ -36,9 +37,12 @@ class Thing:
 
 @dataclass(frozen=True)
 class Swap:
-    """A caption that names `source`, and the same naming `target` (None: a general word)."""
+    """A caption after an edit: `target` in the place of `source`, or beside what was there.
 
-    source: Thing
+    source: None where nothing was taken away. target: None where a general word took its place.
+    """
+
+    source: Thing | None
     target: Thing | None
     caption: str
 
@@ -75,20 +79,26 @@ class SwapTable:
         shown = {name for name, n in labels.items() if n >= _SHOWN}
         return cls([t for w in sorted(words) if (t := _thing(w)) is not None], shown)
 
-    def draw(self, caption: str, random: np.random.Generator, suppress: float) -> Swap | None:
+    def draw(
+        self, caption: str, random: np.random.Generator, suppress: float, insert: float = 0.0
+    ) -> Swap | None:
         """A random swap in `caption`, None where it names no thing.
 
-        suppress: share of swaps that put a general word in place of the thing.
+        suppress: share of swaps that put a general word in place of the thing. insert: share that
+        leave it, and name another beside it.
         """
         found = sorted({self._by_word[m.lower()].name for m in self._pattern.findall(caption)})
         if not found:
             return None
         source = self._by_word[found[random.integers(len(found))]]
-        if random.random() < suppress:
+        kind = random.random()
+        if kind < suppress:
             return Swap(source, None, self._replace(caption, source, source.kind))
         target = self._target(source.kind, random)
         if target.name in found:
             return None
+        if kind < suppress + insert:
+            return Swap(None, target, _beside(caption, target.name, random))
         return Swap(source, target, self._replace(caption, source, target.name, target.plural))
 
     def _target(self, kind: str, random: np.random.Generator) -> Thing:
@@ -102,14 +112,25 @@ class SwapTable:
         plural = plural or plural_of(name)
         for old, new in ((source.plural, plural), (source.name, name)):
             caption = re.sub(rf"\b{re.escape(old)}\b", new, caption, flags=re.I)
-        # "a" or "an" by the new word's first letter.
-        article = "an" if _VOWEL.match(name) else "a"
+        article = _article(name)
         return re.sub(
             rf"\b(a|an) {re.escape(name)}\b",
             lambda m: (article.capitalize() if m[1][0] == "A" else article) + " " + name,
             caption,
             flags=re.I,
         )
+
+
+def _beside(caption: str, name: str, random: np.random.Generator) -> str:
+    """The caption, or a mere label, with one more thing at its end."""
+    text = caption.rstrip(". ")
+    link = _LINKS[random.integers(len(_LINKS))] if len(text.split()) > 3 else "and"
+    return f"{text} {link} {_article(name)} {name}{caption[len(text) :].rstrip()}"
+
+
+def _article(name: str) -> str:
+    """ "a" or "an" by the first letter."""
+    return "an" if _VOWEL.match(name) else "a"
 
 
 def _by_kind(things: Sequence[Thing]) -> dict[str, list[Thing]]:

@@ -19,7 +19,7 @@ from vlm.concept_swaps import Swap
 from vlm.concepts import resolve
 from vlm.edits import Edit
 
-_SHARES = ("swap", "suppress", "dropout", "dropped", "amplify", "amplified")
+_SHARES = ("swap", "suppress", "insert", "dropout", "dropped", "amplify", "amplified")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class EditShares:
 
     swap: float = 0.3  # share of captions and labels with a thing swapped in code and words
     suppress: float = 0.2  # share of swaps that only take the thing away
+    insert: float = 0.0  # share of swaps that take nothing away
     least_dose: float = 0.6  # clamp, in p99, log-uniform
     most_dose: float = 2.5
     ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # features a concept
@@ -47,6 +48,12 @@ class EditShares:
             raise SparsightError(
                 f"edits.most_factor={self.most_factor}: expected 1 or more",
                 param="edits.most_factor",
+            )
+        if self.suppress + self.insert > 1:
+            raise SparsightError(
+                f"edits.suppress={self.suppress} and edits.insert={self.insert}: shares of the same "
+                "swaps, expected at most 1 together",
+                param="edits.insert",
             )
         if not 0 < self.least_dose <= self.most_dose:
             raise SparsightError(
@@ -77,7 +84,7 @@ class CodeEditor:
         self._concept_codes: dict[str, Tensor] = {}
 
     def swapped(self, codes: Codes, swap: Swap, random: np.random.Generator) -> Codes | None:
-        """Codes of one image in which the swap's source gives way to its target.
+        """Codes of one image in which the swap's source, if any, gives way to its target.
 
         None where the codes have no feature for one of them.
         """
@@ -90,7 +97,9 @@ class CodeEditor:
     def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
         k = int(self.shares.ks[random.integers(len(self.shares.ks))])
         low, high = np.log(self.shares.least_dose), np.log(self.shares.most_dose)
-        out = [Edit(op="ablate", concept=swap.source.name, k=max(k, 4))]
+        out = []
+        if swap.source is not None:
+            out.append(Edit(op="ablate", concept=swap.source.name, k=max(k, 4)))
         if swap.target is not None:
             dose = float(np.exp(random.uniform(low, high)))
             out.append(Edit(op="clamp", concept=swap.target.name, value=dose, k=k))

@@ -25,6 +25,7 @@ class VlmRun:
     label_rows: int = 12  # labelled photographs a step, both questions each
     qa_rows: int = 1
     longest_caption: int = 14  # words; longer captions without pictures are left out
+    text_captions: int = 0  # captions without pictures, evenly spread over the file; 0: all
     lr_projector: float = 3e-4
     lr_lora: float = 1e-3
     weight_decay: float = 0.01

@@ -60,6 +60,8 @@ def train_vlm(
         find_shards(data, *SHARDS), encoder.image_trunk, encoder.config.image_trunk
     )
     captions = read_captions(data)
+    if 0 < run.text_captions < len(captions):
+        captions = captions[:: len(captions) // run.text_captions]
     vectors = cached_texts(captions, encoder.text_trunk, encoder.config.text_trunk, fast=True)
     short = [i for i, c in enumerate(captions) if len(c.split()) <= run.longest_caption]
     captions, vectors = [captions[i] for i in short], vectors[short]

@@ -140,7 +140,7 @@ class RowMaker:
         self, codes: Codes, caption: str, random: np.random.Generator
     ) -> tuple[Codes, str] | None:
         """Codes and caption with one thing swapped in both; None where that is not possible."""
-        swap = self.swaps.draw(caption, random, self.edits.suppress)
+        swap = self.swaps.draw(caption, random, self.edits.suppress, self.edits.insert)
         if swap is None:
             return None
         edited = self.editor.swapped(codes, swap, random)

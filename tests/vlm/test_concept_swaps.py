@@ -32,9 +32,9 @@ def test_plurals(noun: str, plural: str) -> None:
     assert plural_of(noun) == plural
 
 
-def _draws(caption: str, suppress: float = 0.0) -> set[str]:
+def _draws(caption: str, suppress: float = 0.0, insert: float = 0.0) -> set[str]:
     random = np.random.default_rng(0)
-    swaps = [TABLE.draw(caption, random, suppress) for _ in range(60)]
+    swaps = [TABLE.draw(caption, random, suppress, insert) for _ in range(60)]
     return {s.caption for s in swaps if s is not None}
 
 
@@ -48,6 +48,20 @@ def test_plurals_become_plurals() -> None:
 
 def test_a_suppressed_thing_is_called_by_its_kind() -> None:
     assert _draws("A dog runs.", suppress=1.0) == {"An animal runs."}
+
+
+def test_an_inserted_thing_stands_beside_what_was_there() -> None:
+    drawn = _draws("A dog runs fast.", insert=1.0)
+    assert "A dog runs fast next to an elephant." in drawn
+    assert all(c.startswith("A dog runs fast ") and c.endswith(".") for c in drawn)
+    assert _draws("dog", insert=1.0) == {"dog and a man", "dog and an elephant"}
+
+
+def test_without_insertions_the_draws_are_those_of_the_shipped_recipe() -> None:
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    for _ in range(40):
+        assert TABLE.draw("A dog.", one, 0.2) == TABLE.draw("A dog.", other, 0.2, 0.0)
+    assert one.random() == other.random()
 
 
 def test_a_caption_without_things_has_no_swap() -> None:

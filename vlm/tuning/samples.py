@@ -163,7 +163,8 @@ class ReadCaptions:
         if self.swaps is None or chance.random() >= self.run.edits.swap:
             return None
         caption = captions[int(chance.integers(len(captions)))]
-        swap = self.swaps.draw(caption, chance, self.run.edits.suppress)
+        edits = self.run.edits
+        swap = self.swaps.draw(caption, chance, edits.suppress, edits.insert)
         row = swap and self.layout.captions(self.run.prompt, [swap.caption])
         return (swap, row) if swap and row else None
 
