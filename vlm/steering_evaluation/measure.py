@@ -53,7 +53,7 @@ from vlm.steering_evaluation.wishes import TASKS, Bench, Trial
 from vlm.template import SUBJECT_PROMPT
 from vlm.verdicts import Judge, Task, likelihoods
 
-ANSWERS_FILE, SAE_FILE = "answers.jsonl", "autoencoder.safetensors"
+ANSWERS_FILE, SAE_FOLDER = "answers.jsonl", "autoencoder"
 KEPT_IMAGES = 400  # codes of photographs, 0.6 MB each; most are asked about many times
 N_JUDGE_CONCEPTS = 60  # on which the threshold of the second judge is fitted
 
@@ -191,7 +191,7 @@ def _rivals(
     config = SaeConfig(
         "topk", sizes.sae_features, min(64, sizes.sae_features), steps=sizes.sae_steps
     )
-    name = f"{config.features}-{config.steps}-{SAE_FILE}"
+    name = f"{SAE_FOLDER}-{config.features}-{config.steps}"
     sae = SaeFeatures(trained_sae(training, config, out / name), cells, training)
     return Rivals(random, MeanDifference(cells, training), sae, sizes), []
 

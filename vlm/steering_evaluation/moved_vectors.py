@@ -37,22 +37,6 @@ class TrunkCells:
         return self._kept[image.sha256]
 
 
-@torch.inference_mode()
-def moved_codes(encoder: SparseEncoder, cells: Tensor, move: Tensor) -> Codes:
-    """Codes of one photograph whose trunk vectors were moved.
-
-    cells: (cells, width). move: (1 + cells, width), of the mean vector and of each cell, or (1, width)
-    for all of them. The head is affine before its activation: what moves a vector moves its pre-code
-    by the weight alone.
-    """
-    if not bool(move.any()):
-        return encoder.code_of_cells(cells)
-    head = encoder.image_head
-    pre_code = head.pre_code(cells.float())  # (cells, features)
-    rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code]) + move @ head.weight.T
-    return Codes.from_dense(head.activate(rows), encoder.grid)
-
-
 @dataclass(frozen=True)
 class MovedBy:
     """Every vector of a photograph moved alike; a ``vlm.answer_batches.CodesOf``."""
@@ -67,7 +51,8 @@ class MovedBy:
         return f"{self.way} {digest(self.move)}"
 
     def __call__(self, image: DecodedImage) -> Codes:
-        return moved_codes(self.cells.encoder, self.cells(image), self.move[None])
+        moved = self.move[None] if bool(self.move.any()) else None
+        return self.cells.encoder.code_of_cells(self.cells(image), moved)
 
 
 def digest(*tensors: Tensor) -> str:

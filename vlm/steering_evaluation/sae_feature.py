@@ -6,50 +6,46 @@ What the autoencoder does not explain of x stays in x'. It has no text tower, so
 are those whose mean activation on its training photographs exceeds that on all others most.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sparse_encoder.baselines.sae import Sae, SaeConfig
+from sparse_encoder.baselines.sae import SaeConfig
 from sparse_encoder.baselines.sae_training import train_sae
 from sparse_encoder.codes import Codes
 from sparse_encoder.image import DecodedImage
-from sparse_encoder.whole_file import replace_file
+from sparse_encoder.imported_sae import ImportedSae
 from vlm.answer_batches import Question, Sample
-from vlm.apply import apply_edits
 from vlm.concepts import ResolvedEdit
 from vlm.edits import MAX_K, Edit
-from vlm.steering_evaluation.moved_vectors import TrunkCells, digest, moved_codes
+from vlm.sae_steering import steer_through_sae
+from vlm.steering_evaluation.moved_vectors import TrunkCells, digest
 from vlm.steering_evaluation.training_photographs import TrainingPhotographs
 from vlm.steering_evaluation.wishes import Strength, Way, Wish, edits_of
 
 ROWS_AT_ONCE = 512
 
 
-def trained_sae(training: TrainingPhotographs, config: SaeConfig, path: Path) -> Sae:
-    """The autoencoder of `path`, trained and written there where it is not yet."""
-    width = training.pooled.shape[1]
-    if path.exists():
-        sae = Sae(width, config)
-        sae.load_state_dict(load_file(path))
-        return sae.eval().requires_grad_(False)
-    sae = train_sae(training.vectors, training.n_vectors, config)
-    state = {key: value.contiguous() for key, value in sae.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda aside: save_file(state, aside))
-    return sae
+def trained_sae(training: TrainingPhotographs, config: SaeConfig, folder: Path) -> ImportedSae:
+    """The autoencoder in `folder`, trained and written there where it is not yet."""
+    if not folder.exists():
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+        sae = train_sae(training.vectors, training.n_vectors, config)
+        ImportedSae.of_trained(sae, "trunk vectors").save(aside)
+        aside.rename(folder)
+    return ImportedSae.load(folder)
 
 
 @dataclass(frozen=True)
 class SaeFeatures:
     """Ways to steer by an autoencoder's features; a wish can be tried where `can` says so."""
 
-    sae: Sae
+    sae: ImportedSae
     cells: TrunkCells
     training: TrainingPhotographs
     _ranked: dict[str, list[int]] = field(default_factory=dict, repr=False)
@@ -96,7 +92,7 @@ class SaeFeatures:
     def codes(self) -> Codes:
         """Codes of the training photographs' mean vectors, one row each."""
         blocks = self.training.pooled.split(ROWS_AT_ONCE)
-        return Codes.cat([Codes.from_dense(self.sae(block)) for block in blocks])
+        return Codes.cat([Codes.from_dense(self.sae.code(block)) for block in blocks])
 
     def p99(self, feature: int) -> float:
         """99th percentile of a feature's non-zero activations; 0 where it is dead."""
@@ -118,15 +114,10 @@ class _SaeSteered:
         return f"autoencoder {digest(sae.encoder, sae.decoder)} {what}"
 
     def __call__(self, image: DecodedImage) -> Codes:
-        sae, encoder = self.features.sae, self.features.cells.encoder
-        cells = self.features.cells(image)
-        before = sae(
-            torch.cat([cells.mean(0, keepdim=True), cells]).float()
-        )  # (1 + cells, features)
-        codes = Codes.from_dense(before, encoder.grid)
-        after, _ = apply_edits(codes, self.edits)
-        move = (after.dense() - codes.dense()) @ sae.decoder / sae.scale
-        return moved_codes(encoder, cells, move)
+        cells = self.features.cells
+        return steer_through_sae(
+            cells.encoder, cells(image)[None], self.features.sae, self.edits
+        ).codes
 
 
 def _mean(codes: Codes, rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from vlm.answer_batches import CodesOf
 from vlm.mention import Lexicon
 from vlm.pipeline import Pipeline
 from vlm.steering_evaluation.mean_difference import MeanDifference
-from vlm.steering_evaluation.moved_vectors import MovedBy, TrunkCells, moved_codes
+from vlm.steering_evaluation.moved_vectors import MovedBy, TrunkCells
 from vlm.steering_evaluation.sae_feature import SaeFeatures, trained_sae
 from vlm.steering_evaluation.training_photographs import TrainingPhotographs
 from vlm.steering_evaluation.wishes import Strength, Wish
@@ -48,15 +48,14 @@ def test_no_move_gives_the_encoders_own_codes_bit_for_bit(pipeline: Pipeline) ->
     assert MovedBy(cells, move, "none")(photo(3)).sha256() == own.sha256()
 
 
-def test_moved_codes_are_those_of_the_moved_vectors() -> None:
+def test_codes_of_a_move_are_those_of_the_moved_vectors() -> None:
     pipeline = tiny_pipeline()
     torch.nn.init.constant_(pipeline.encoder.image_head.bias, 0.3)  # a move must not add it again
-    cells = TrunkCells(pipeline.encoder)(photo(3))
-    move = torch.randn(1 + len(cells), cells.shape[1], generator=torch.Generator().manual_seed(0))
-    head = pipeline.encoder.image_head
-    plain = head(torch.cat([cells.mean(0, keepdim=True), cells]).float() + move)
-    found = moved_codes(pipeline.encoder, cells, move).dense()
-    torch.testing.assert_close(found, plain)
+    cells = TrunkCells(pipeline.encoder)
+    move = torch.randn(cells(photo(3)).shape[1], generator=torch.Generator().manual_seed(0))
+    vectors = torch.cat([cells(photo(3)).mean(0, keepdim=True), cells(photo(3))]).float()
+    plain = pipeline.encoder.image_head(vectors + move)
+    torch.testing.assert_close(MovedBy(cells, move, "test")(photo(3)).dense(), plain)
 
 
 def test_photographs_show_what_their_label_or_caption_mentions(
@@ -102,7 +101,7 @@ def rival(
     pipeline: Pipeline, training: TrainingPhotographs, tmp_path_factory: pytest.TempPathFactory
 ) -> SaeFeatures:
     config = SaeConfig("topk", 32, 8, steps=5, batch=16)
-    path = tmp_path_factory.mktemp("sae") / "sae.safetensors"
+    path = tmp_path_factory.mktemp("sae") / "sae"
     sae = trained_sae(training, config, path)
     again = trained_sae(training, config, path)
     assert torch.equal(sae.decoder, again.decoder)
