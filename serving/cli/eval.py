@@ -171,7 +171,11 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
     help="Folder for report.json, report.html, to_check.jsonl and answers.jsonl: everything is "
     "measured. A run that was stopped goes on where it was.",
 )
-@click.option("--quick", is_flag=True, help="With --out: about ten minutes instead of a night.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="With --out: a few concepts in a quarter of an hour, not all in a night.",
+)
 @click.option("--seed", type=click.IntRange(0), help="With --out: of all draws.  [default: 0]")
 @click.option("--force", is_flag=True, help="Replace a report that is in --out; keeps its answers.")
 @click.option(
@@ -192,7 +196,7 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
     "--images",
     type=click.IntRange(1),
     help="At most so many a pair; with --out of each cell of the paper's grid and each kind of "
-    "several edits.  [default: all; with --out 100, with --quick 6]",
+    "several edits.  [default: all; with --out 100, with --quick 4]",
 )
 def steering(
     named: str | None,

@@ -48,21 +48,21 @@ class Sizes:
 
 
 FULL = Sizes()
-# About ten minutes on one core, once the trunk outputs of the training photographs are cached.
+# Some two thousand questions. Measured at 0.4 seconds of one core each on a busy machine.
 QUICK = Sizes(
     doses=(2.0, 4.0, 6.0),
-    images=6,
+    images=4,
     per_set=60,
-    insertion=HowMany(16, dev=2, test=4),
-    suppression=HowMany(8, dev=4, test=8),
-    replacement=HowMany(8, dev=3, test=6),
+    insertion=HowMany(12, dev=2, test=4),
+    suppression=HowMany(6, dev=3, test=6),
+    replacement=HowMany(6, dev=3, test=5),
     large_ks=False,
     control_draws=1,
-    unrelated=8,
+    unrelated=4,
     alphas=(1.0, 2.0),
     sae_ks=(4,),
-    sae_features=4096,
-    sae_steps=150,
+    sae_features=2048,
+    sae_steps=100,
 )
 
 
