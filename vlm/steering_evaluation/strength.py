@@ -66,7 +66,7 @@ def score(trials: Sequence[Trial], prior: Score | None = None) -> Score:
 
 
 def choose(tried: Mapping[Strength, Sequence[Trial]]) -> Chosen:
-    """The best strength over all concepts and each concept's best; ties go to the weaker one.
+    """The best strength over all concepts and each concept's best; of equals the middle one.
 
     tried: trials of each strength, on the same photographs. Raises ValueError if there is none.
     """
@@ -85,7 +85,15 @@ def choose(tried: Mapping[Strength, Sequence[Trial]]) -> Chosen:
 
 
 def _best(means: Mapping[Strength, float]) -> Strength:
-    return max(means, key=lambda s: (means[s], -s.k, -(s.dose or 0.0)))
+    """The middle one, by K times dose, of those with the largest mean.
+
+    On few photographs several strengths are perfect. The weakest of them is the one most likely to
+    fail on others, the strongest the one most likely to break an answer.
+    """
+    top = max(means.values())
+    tied = [strength for strength, mean in means.items() if mean == top]
+    tied.sort(key=lambda s: (s.k * (s.dose or 1.0), s.k))
+    return tied[len(tied) // 2]
 
 
 def strengths(ks: Iterable[int], doses: Iterable[float] | None) -> list[Strength]:

@@ -44,9 +44,13 @@ def test_a_corrupting_strength_is_not_chosen_for_its_success() -> None:
     assert choose(tried).common == WEAK
 
 
-def test_equal_strengths_go_to_the_fewer_features_and_the_smaller_dose() -> None:
-    tried = {s: [trial(True)] for s in strengths((4, 1), (4.0, 1.0))}
-    assert choose(tried).common == Strength(1, 1.0)
+def test_of_equal_strengths_the_middle_one_is_chosen() -> None:
+    tried = {s: [trial(True)] for s in strengths((4, 1), (1.0, 4.0, 6.0))}
+    # in order of K times dose: 1, 4 (K 1), 4 (K 4), 6, 16, 24
+    assert choose(tried).common == Strength(1, 6.0)
+    tried[Strength(1, 1.0)] = [trial(False)]
+    tried[Strength(4, 6.0)] = [trial(True, corrupt=True)]
+    assert choose(tried).common == Strength(1, 6.0)
 
 
 def test_a_concept_departs_from_the_rest_only_on_evidence() -> None:
