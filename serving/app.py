@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from serving.batching import Worker
 from serving.chat.route import chat_routes
+from serving.engines.engine import EngineMaker
 from serving.errors import add_error_handlers
 from serving.explain.route import explain_routes
 from serving.features.route import feature_routes
@@ -36,19 +37,26 @@ Mount = Callable[[FastAPI], object]
 
 
 def create_app(
-    pipeline: Pipeline, *, limits: Limits | None = None, mounts: Sequence[Mount] = ()
+    pipeline: Pipeline,
+    *,
+    limits: Limits | None = None,
+    mounts: Sequence[Mount] = (),
+    engine: EngineMaker | None = None,
 ) -> FastAPI:
     """The application over `pipeline`, which belongs to its worker thread from here on.
 
+    engine: makes what answers chats; None leaves them to the worker, that is to transformers.
     The thread ends with the application's lifespan; where none is run, ``app.state.gateway.worker``
     has `close`.
     """
     limits = limits or Limits()
-    gateway = Gateway(pipeline, Worker(pipeline, limits), limits)
+    worker = Worker(pipeline, limits)
+    gateway = Gateway(pipeline, worker, engine(worker) if engine else worker, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await gateway.engine.aclose()
         gateway.worker.close()
 
     # No pages of documentation: FastAPI's load their scripts from a network that may not be there.

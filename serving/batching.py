@@ -70,7 +70,12 @@ class Stream:
 
 
 class Worker:
-    """Owns `pipeline` from here on; its methods may be called from any event loop."""
+    """Owns `pipeline` from here on; its methods may be called from any event loop.
+
+    Also the engine "transformers", see ``serving.engines.engine``.
+    """
+
+    name = "transformers"
 
     def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
         self._pipeline = pipeline
@@ -117,6 +122,10 @@ class Worker:
         self._closing = True
         self._queue.put(None)
         self._thread.join(timeout_s)
+
+    async def aclose(self) -> None:
+        """`close`, as every engine has it."""
+        self.close()
 
     def _accept(self, job: "_Asked | _Call[Any] | Stream") -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from serving.batching import Worker
 from serving.body import read_body, read_object
+from serving.engines.engine import Engine
 from serving.limits import Limits
 from serving.wire import Wire, parse_wire
 from vlm.pipeline import Pipeline
@@ -22,10 +23,14 @@ N_READERS = 4
 
 @dataclass(frozen=True)
 class Gateway:
-    """The pipeline (read only here; its work is the worker's), the worker and the limits."""
+    """The pipeline (read only here; its work is the worker's), the worker and the limits.
+
+    Chats are the engine's, which is the worker itself where transformers runs the language model.
+    """
 
     pipeline: Pipeline
     worker: Worker
+    engine: Engine
     limits: Limits
     readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(N_READERS))
 

@@ -78,15 +78,20 @@ def decode(
 
 def check_length(model: Any, prompts: Sequence[Tensor], samplings: Sequence[Sampling]) -> None:
     """Refuses a prompt that leaves no room for its answer."""
-    room = int(model.config.max_position_embeddings)
     for prompt, sampling in zip(prompts, samplings, strict=True):
-        if len(prompt) + sampling.max_tokens > room:
-            raise SparsightError(
-                f"{len(prompt)} prompt tokens and max_tokens={sampling.max_tokens} exceed the "
-                f"model's {room} tokens; shorten the chat or lower max_tokens",
-                param="messages",
-                code="context_length_exceeded",
-            )
+        check_room(model, len(prompt), sampling)
+
+
+def check_room(model: Any, n_prompt: int, sampling: Sampling) -> None:
+    """Refuses a prompt of so many tokens that leaves no room for its answer."""
+    room = int(model.config.max_position_embeddings)
+    if n_prompt + sampling.max_tokens > room:
+        raise SparsightError(
+            f"{n_prompt} prompt tokens and max_tokens={sampling.max_tokens} exceed the "
+            f"model's {room} tokens; shorten the chat or lower max_tokens",
+            param="messages",
+            code="context_length_exceeded",
+        )
 
 
 def _generator(sampling: Sampling) -> torch.Generator:

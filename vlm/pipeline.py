@@ -36,6 +36,7 @@ from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt import Receipt, make_receipt
 from vlm.request import Request, caption_request
 from vlm.sae_steering import ReadThroughSae, read_features
+from vlm.soft_prompt import SoftPrompt
 from vlm.template import (
     DEFAULT_PROMPT,
     ImagePart,
@@ -236,6 +237,15 @@ class Pipeline:
 
     @torch.inference_mode()
     def _prepare(self, request: Request) -> _Prepared:
+        asked = self.soft_prompt(request)
+        vectors = [embed(self.model, asked.pieces[0])]
+        for soft, after in zip(asked.soft, asked.pieces[1:], strict=True):
+            vectors += [soft, embed(self.model, after)]
+        return _Prepared(torch.cat(vectors), asked.receipt)
+
+    @torch.inference_mode()
+    def soft_prompt(self, request: Request) -> SoftPrompt:
+        """What a request puts before the language model, whichever engine runs that."""
         images = chat_images(request.messages)
         if request.is_steered and not images:
             raise SparsightError(
@@ -246,42 +256,38 @@ class Pipeline:
             )
         request.check_codes()
         pieces = chat_pieces(request.messages, self.tokenizer)
-        vectors = [embed(self.model, pieces[0])]
-        receipt = None
-        if images:
-            codes = self.encode(images) if request.codes is None else request.codes
-            asked = self.asked_edits(codes, request)
-            with asked.at_their_place():
-                steered = self.steer(codes, asked.edits)
-            read = steered.codes
-            if self.reader is not None and request.codes is None:
-                read = self.reader(images, codes, steered.codes)
-            for soft, after in zip(self.soft_tokens(read), pieces[1:], strict=True):
-                vectors += [soft, embed(self.model, after)]
-            if request.is_steered or request.want_receipt:
-                receipt = make_receipt(
-                    fingerprint=self.fingerprint,
-                    images=[i.sha256 for i in images],
-                    edits=asked.edits,
-                    applied=steered.applied,
-                    before=codes,
-                    after=steered.codes,
-                    warnings=steered.warnings,
-                    reach=self.reach,
-                    recipes=asked.recipes,
-                    calibration=calibration_of(self.atlas),
-                )
-        elif request.want_receipt:
-            receipt = make_receipt(
+        if not images:
+            empty = make_receipt(
                 fingerprint=self.fingerprint,
                 images=[],
                 edits=(),
                 applied=(),
                 before=None,
                 after=None,
-                warnings=(),
             )
-        return _Prepared(torch.cat(vectors), receipt)
+            return SoftPrompt(pieces, (), empty if request.want_receipt else None)
+        codes = self.encode(images) if request.codes is None else request.codes
+        asked = self.asked_edits(codes, request)
+        with asked.at_their_place():
+            steered = self.steer(codes, asked.edits)
+        receipt = None
+        if request.is_steered or request.want_receipt:
+            receipt = make_receipt(
+                fingerprint=self.fingerprint,
+                images=[i.sha256 for i in images],
+                edits=asked.edits,
+                applied=steered.applied,
+                before=codes,
+                after=steered.codes,
+                warnings=steered.warnings,
+                reach=self.reach,
+                recipes=asked.recipes,
+                calibration=calibration_of(self.atlas),
+            )
+        read = steered.codes
+        if self.reader is not None and request.codes is None:
+            read = self.reader(images, codes, steered.codes)
+        return SoftPrompt(pieces, tuple(self.soft_tokens(read)), receipt)
 
     def soft_tokens(self, codes: Codes) -> Tensor:
         """Input vectors (images, tokens, hidden) of the language model."""
@@ -312,6 +318,7 @@ __all__ = [
     "Pipeline",
     "Request",
     "Sampling",
+    "SoftPrompt",
     "Steered",
     "TextPart",
     "caption_request",

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serving.batching import Stream
 from serving.chat.wire import ChatCompletion, ChatRequest
 from serving.chat.work import Reply, read_chat
+from serving.engines.engine import AnswerStream
 from serving.errors import describe, request_id
 from serving.gateway import Gateway, body_schema
 from vlm.pipeline import Answer
@@ -34,9 +34,9 @@ def chat_routes(gateway: Gateway) -> APIRouter:
         )
         reply = Reply.of(gateway.pipeline)
         if not body.stream:
-            return JSONResponse(reply.completion(await gateway.worker.answer(request)))
+            return JSONResponse(reply.completion(await gateway.engine.answer(request)))
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        stream = gateway.worker.stream(request)
+        stream = gateway.engine.stream(request)
         items = aiter(stream)
         try:
             # A refusal shows at the first item: still in time for a proper status.
@@ -55,7 +55,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[str], stream: Stream) -> None:
+    def __init__(self, events: AsyncIterator[str], stream: AnswerStream) -> None:
         # Proxies would otherwise hold the pieces back until there are many.
         super().__init__(events, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._stream = stream

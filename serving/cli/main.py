@@ -12,6 +12,7 @@ from serving.cli.assemble import assemble
 from serving.cli.caption import caption
 from serving.cli.eval import evaluate
 from serving.cli.explain import explain
+from serving.cli.export import export
 from serving.cli.features import features
 from serving.cli.locate import locate
 from serving.cli.serve import serve
@@ -54,6 +55,7 @@ for command in (
     caption,
     evaluate,
     explain,
+    export,
     features,
     locate,
     serve,

@@ -1,8 +1,12 @@
 """``sparsight serve``: the API and the demo page."""
 
+from pathlib import Path
+
 import click
 
+from serving.cli.engine_options import engine_options, read_engine_options
 from serving.cli.options import load_pipeline, model_option
+from serving.cli.progress import StderrProgress
 
 
 @click.command()
@@ -16,29 +20,40 @@ from serving.cli.options import load_pipeline, model_option
 )
 @model_option
 @click.option("--demo/--no-demo", default=True, show_default=True, help="Also the page at /demo.")
-@click.option(
-    "--engine",
-    type=click.Choice(["transformers"]),
-    default="transformers",
-    show_default=True,
-    help="What runs the language model.",
-)
-def serve(host: str, port: int, model: str, demo: bool, engine: str) -> None:
+@engine_options
+def serve(
+    host: str,
+    port: int,
+    model: str,
+    demo: bool,
+    engine: str,
+    vllm_urls: tuple[str, ...],
+    vllm_python: Path | None,
+    vllm_args: tuple[str, ...],
+) -> None:
     """Serve OpenAI's API with steering, and a page to try it.
 
     Prints one curl command once it is ready: a steered caption of an example photograph.
     """
     from serving.launch import address, bind, example_curl, example_photo, load_pages, run
 
+    options = read_engine_options(engine, vllm_urls, vllm_python, vllm_args)
     bound = bind(host, port)
     url = address(bound)
     pages = load_pages(url) if demo else []
     pipeline = load_pipeline(model)
-    click.echo(f"engine: {engine}, model: {pipeline.name} {pipeline.fingerprint[:12]}", err=True)
 
     from serving.app import create_app
+    from serving.engines.choice import choose_engine
+    from serving.limits import Limits
 
-    app = create_app(pipeline, mounts=pages)
+    limits = Limits()
+    log_name = f"vllm-{bound.getsockname()[1]}.log"
+    with StderrProgress() as progress:
+        chosen = choose_engine(options, pipeline, limits, log_name=log_name, progress=progress)
+    click.echo(f"engine: {chosen.name} ({chosen.why})", err=True)
+    click.echo(f"model: {pipeline.name} {pipeline.fingerprint[:12]}", err=True)
+    app = create_app(pipeline, limits=limits, mounts=pages, engine=chosen.maker)
     photo = example_photo()
     curl = example_curl(url, pipeline.name, photo) if photo is not None else None
 

@@ -12,13 +12,14 @@ def health_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/health")
     async def health() -> JSONResponse:
-        """Whether the model's thread is alive, and how much waits for it."""
-        alive = gateway.worker.alive
+        """Whether the model's thread and its engine are alive, and how much waits."""
+        alive = gateway.worker.alive and gateway.engine.alive
         body = {
             "status": "ok" if alive else "down",
             "model": gateway.pipeline.name,
             "fingerprint": gateway.pipeline.fingerprint,
-            "open_requests": gateway.worker.n_open,
+            "engine": gateway.engine.name,
+            "open_requests": gateway.engine.n_open,
         }
         return JSONResponse(body, 200 if alive else 503)
 

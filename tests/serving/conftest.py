@@ -203,7 +203,7 @@ def pipeline() -> FakePipeline:
     return FakePipeline()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve() -> Callable[..., Any]:
     return served
 
@@ -226,7 +226,7 @@ def uri() -> str:
     return data_uri()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_uri() -> Callable[[bytes], str]:
     return data_uri
 

@@ -1,0 +1,1 @@
+"""What runs the language model behind the gateway: transformers in this process, or vLLM over HTTP."""
