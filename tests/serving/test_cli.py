@@ -38,7 +38,7 @@ def test_help_comes_without_waiting_for_anything_heavy() -> None:
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("assemble", "caption", "eval", "serve", "train", "verify"):
+    for command in ("assemble", "caption", "eval", "export", "serve", "train", "verify"):
         assert command in done.stdout
 
 
