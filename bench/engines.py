@@ -21,13 +21,13 @@ import click
 import httpx
 import torch
 
-from sparse_encoder.dataset import find_shards, read_samples
-from sparse_encoder.image import decode_image
-from sparse_encoder.whole_file import write_whole
 from serving.engines.vllm_child import VllmChild
 from serving.engines.vllm_command import find_vllm, vllm_argv, vllm_environment
 from serving.engines.vllm_engine import prepare
 from serving.engines.vllm_http import PATH
+from sparse_encoder.dataset import find_shards, read_samples
+from sparse_encoder.image import decode_image
+from sparse_encoder.whole_file import write_whole
 from vlm.decoding import Sampling
 from vlm.edits import Edit
 from vlm.language_model import embed

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.tiny_model import tiny_pipeline
 
 import serving.cli.export
 from serving.cli.main import main
+from tests.tiny_model import tiny_pipeline
 
 
 @pytest.fixture(autouse=True)
