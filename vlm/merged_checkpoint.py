@@ -17,6 +17,7 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.parts import cache_dir
 from sparse_encoder.wheel import Progress, file_sha256
 from vlm.pipeline import Pipeline
+from vlm.template import end_of_turn
 
 MANIFEST = "sparsight.json"
 
@@ -90,6 +91,9 @@ def _fill(pipeline: Pipeline, folder: Path) -> None:
     folder.mkdir()
     pipeline.model.save_pretrained(folder)
     pipeline.tokenizer.save_pretrained(folder)
+    # vLLM takes defaults of sampling and the tokens that end an answer from here: ours are one.
+    ends = {"eos_token_id": end_of_turn(pipeline.tokenizer)}
+    (folder / "generation_config.json").write_text(json.dumps(ends))
     hashes = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
     manifest = {
         "name": pipeline.name,

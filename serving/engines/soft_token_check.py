@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sparse_encoder.errors import SparsightError
 
-# sparsight-mini's soft tokens have norms up to MEASURED for photographs, and all edits at the
-# largest dose that is allowed stay below ten times that: see docs/explanation/engines.md.
+# sparsight-mini's soft tokens of 60 photographs (Flickr8k, held out) had norms from 4.8 to 94, and
+# with 64 features clamped at the largest dose up to 247 (12 photographs, the features of the largest
+# p99 and random ones). Models of a larger width have larger norms; a broken one is far beyond.
 MAX_NORM = 1e4
 
 
