@@ -108,5 +108,7 @@ def vllm_environment(install: VllmInstall, key: str) -> dict[str, str]:
     if install.cpu:
         env.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
         # "auto" leaves one core idle, which is half of a small machine.
-        env.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{(os.cpu_count() or 1) - 1}")
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        if cores:
+            env.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
     return env

@@ -11,6 +11,7 @@ from sparse_encoder.errors import SparsightError
 from tests.tiny_model import tiny_pipeline
 from vlm.merged_checkpoint import cached_merged, is_merged, served_name, write_merged
 from vlm.pipeline import Pipeline
+from vlm.template import end_of_turn
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,8 @@ def test_an_export_is_a_plain_checkpoint_of_the_same_model(
     config = json.loads((made.path / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert "quantization_config" not in config
+    generation = json.loads((made.path / "generation_config.json").read_text())
+    assert generation == {"eos_token_id": end_of_turn(pipeline.tokenizer)}
 
 
 def test_a_changed_byte_or_another_model_is_found_out(pipeline: Pipeline, tmp_path: Path) -> None:
