@@ -1,13 +1,13 @@
 # make run    serve the API and the demo page on 127.0.0.1:8000
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
-# make test-vllm  the API suite against vLLM's CPU build, in .venv-vllm (3.5 GB on first use)
+# make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
 # make check  the fast subset: format, lint, types, layers, large files, unit tests
 # Each target installs into .venv first; a second call finds that done.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test test-vllm check lint format install clean
+.PHONY: run test test-vllm vllm check lint format install clean
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
@@ -33,6 +33,8 @@ test test-vllm check: export GRADIO_ANALYTICS_ENABLED = False
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not gpu and not vllm" --session-timeout=$(TEST_TIME)
+
+vllm: $(VLLM_VENV)/.installed
 
 test-vllm: $(VENV)/.installed-dev $(VLLM_VENV)/.installed
 	SPARSIGHT_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python \

@@ -35,6 +35,7 @@ def test_health_says_ok_until_the_worker_has_ended(pipeline: Any) -> None:
         "status": "ok",
         "model": "fake",
         "fingerprint": "f" * 64,
+        "engine": "transformers",
         "open_requests": 0,
     }
     app.state.gateway.worker.close()
