@@ -151,7 +151,9 @@ class AnswerBook:
         to_come = max(0, self.expected - answered)
         pace = self._seconds / self._fresh if self._fresh else None
         left = None if pace is None else pace * to_come
-        self._on_progress(Standing(stage, done, of, answered, self.expected, left))
+        # Pictures that turn out eligible on the way come on top of what was counted.
+        all_of = max(self.expected, answered) if self.expected else 0
+        self._on_progress(Standing(stage, done, of, answered, all_of, left))
 
 
 class Counting:

@@ -16,6 +16,8 @@ from vlm.concepts import resolve
 from vlm.edits import Edit
 from vlm.mention import Lexicon
 
+# Nouns of things that captions say of the picture itself ("a photo of a dog"), not of what it shows.
+NOT_SHOWN = frozenset({"photo", "photograph", "picture", "image", "view", "close-up", "background"})
 MIN_ELIGIBLE = 20  # photographs; a concept with fewer says more about them than about steering
 
 
@@ -39,7 +41,7 @@ def find_candidates(
     Refused are concepts that no edit can name: unknown words, and words without a feature.
     """
     names = {" ".join(label.lower().split()) for label in labels}
-    names |= {thing.name for thing in SwapTable.mine(texts, {}, at_least).things}
+    names |= {thing.name for thing in SwapTable.mine(texts, {}, at_least).things} - NOT_SHOWN
     lexicons, refused = {}, {}
     for name in sorted(names):
         try:

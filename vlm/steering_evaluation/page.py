@@ -249,7 +249,7 @@ def _side_effects(report: SteeringReport) -> str:
         for one in report.side_effects
     ]
     same = report.no_op
-    verdict = "holds" if same.holds else "FAILS"
+    verdict = {True: "holds", False: "FAILS", None: "could not be made"}[same.holds]
     return (
         "<h2>What should stay</h2><p>Unrelated questions: answers that stay letter for letter. "
         "Retained: other objects said before that are still said. Drift: mean change of the cosine to "

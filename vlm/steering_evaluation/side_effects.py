@@ -39,8 +39,9 @@ class NoOp:
     same_answers: int  # letter for letter
 
     @property
-    def holds(self) -> bool:
-        return self.n == self.same_codes == self.same_answers
+    def holds(self) -> bool | None:
+        """None where no photograph lent itself to the test."""
+        return None if self.n == 0 else self.n == self.same_codes == self.same_answers
 
     def to_json(self) -> dict[str, object]:
         return {**vars(self), "holds": self.holds}
@@ -87,27 +88,37 @@ def mean_drift(trials: Sequence[Trial], labels: Sequence[str], sbert: Sbert, see
 
 
 def no_op(
-    bench: Bench, pipeline: Steerable, k: int, make_request: MakeRequest | None = None
+    bench: Bench,
+    pipeline: Steerable,
+    ks: Sequence[int] = (4, 2, 1),
+    make_request: MakeRequest | None = None,
 ) -> NoOp:
     """The hard test of PAPER 2.6: an edit that finds nothing to change changes nothing.
 
-    Asked afresh, never from kept answers, in batches of equal make-up.
+    Of each photograph the first concept, in an order by chance, of which no feature is active, with
+    the first of `ks` that allows one. Asked afresh, never from kept answers, in batches of equal
+    make-up.
     """
     if make_request is None:
         from vlm.pipeline import caption_request
 
         make_request = caption_request
     images, edits, same_codes = [], [], 0
+    features_of: dict[Edit, set[int]] = {}  # resolving a concept asks the text tower
+    names = shuffled(sorted(bench.lexicons), bench.seed)
+    every = [Edit("ablate", concept=name, k=k) for k in ks for name in names]
     for i in drawn(range(len(bench.photographs.samples)), N_NO_OP, bench.seed):
         image = decode_image(bench.photographs.samples[i].image)
         codes = pipeline.encode([image])
-        for concept in drawn_names(bench, i):
-            edit = Edit("ablate", concept=concept, k=k)
-            steered = pipeline.steer(codes, (edit,))
-            if all(done.before == 0 and not done.cells_changed for done in steered.applied):
+        active = set(codes.index.tolist())  # in the global code or any cell
+        for edit in every:
+            if edit not in features_of:
+                applied = pipeline.steer(codes, (edit,)).applied
+                features_of[edit] = {done.feature for done in applied}
+            if active.isdisjoint(features_of[edit]):
                 images.append(image)
                 edits.append(edit)
-                same_codes += steered.codes.sha256() == codes.sha256()
+                same_codes += pipeline.steer(codes, (edit,)).codes.sha256() == codes.sha256()
                 break
     if not images:
         return NoOp(0, 0, 0)
@@ -119,11 +130,9 @@ def no_op(
     return NoOp(len(images), same_codes, same)
 
 
-def drawn_names(bench: Bench, image: int) -> list[str]:
-    """All concepts, in an order by chance."""
-    names = sorted(bench.lexicons)
-    rng = np.random.default_rng([bench.seed, image])
-    return [names[i] for i in rng.permutation(len(names)).tolist()]
+def shuffled(names: Sequence[str], seed: int) -> list[str]:
+    """The names in an order by chance."""
+    return [names[i] for i in np.random.default_rng(seed).permutation(len(names)).tolist()]
 
 
 def _apart(bench: Bench, wish: Wish, word: str) -> bool:

@@ -13,7 +13,14 @@ from vlm.steering_evaluation.concept_means import (
 )
 from vlm.steering_evaluation.strength import Chosen, Score, choose, score, strengths
 from vlm.steering_evaluation.task_wishes import TaskWishes
-from vlm.steering_evaluation.wishes import Bench, Strength, Trial, Way, steered
+from vlm.steering_evaluation.wishes import (
+    Bench,
+    Strength,
+    Trial,
+    Way,
+    corrupt_by_rule,
+    steered,
+)
 from vlm.verdicts import Task
 
 WaysOf = Callable[[Callable[[str], Strength]], Way]
@@ -128,6 +135,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, object]:
     }
     return {
         **{key: mean.to_json() for key, mean in means.items()},
+        "corrupt_by_rule": {k: r.to_json() for k, r in corrupt_by_rule(trials).items()},
         "photographs": Rate.of([trial.success for trial in trials]).to_json(),
         "success_ignoring_corruption": Rate.of(
             [trial.verdict.meets(trial.wish.task) for trial in trials]
