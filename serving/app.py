@@ -2,22 +2,30 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
+from serving.access import Access
 from serving.batching import Worker
 from serving.chat.route import chat_routes
+from serving.departures import Departures
 from serving.engines.engine import EngineMaker
 from serving.errors import add_error_handlers
 from serving.explain.route import explain_routes
 from serving.features.route import feature_routes
 from serving.gateway import Gateway
 from serving.health.route import health_routes
+from serving.keys import KeyRing
 from serving.limits import Limits
 from serving.locate.route import locate_routes
+from serving.metrics import Metrics
 from serving.models.route import model_routes
+from serving.observed import Observed
 from serving.recipe.route import recipe_routes
 from serving.steering.route import steering_routes
+from serving.tracing import find_tracer
 from vlm.pipeline import Pipeline
 
 _ROUTES = (
@@ -41,17 +49,24 @@ def create_app(
     *,
     limits: Limits | None = None,
     mounts: Sequence[Mount] = (),
+    keys: Path | None = None,
+    cors_origins: Sequence[str] = (),
     engine: EngineMaker | None = None,
 ) -> FastAPI:
     """The application over `pipeline`, which belongs to its worker thread from here on.
 
-    engine: makes what answers chats; None leaves them to the worker, that is to transformers.
+    keys: file of API keys; without one, anybody who reaches the port may ask. cors_origins: whose
+    pages may read answers in a browser. engine: makes what answers chats; None leaves them to the
+    worker, that is to transformers.
     The thread ends with the application's lifespan; where none is run, ``app.state.gateway.worker``
     has `close`.
     """
     limits = limits or Limits()
-    worker = Worker(pipeline, limits)
-    gateway = Gateway(pipeline, worker, engine(worker) if engine else worker, limits)
+    metrics = Metrics()
+    ring = None if keys is None else KeyRing(keys)
+    tracer = find_tracer()
+    worker = Worker(pipeline, limits, metrics)
+    gateway = Gateway(pipeline, worker, engine(worker) if engine else worker, limits, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,11 +75,31 @@ def create_app(
         gateway.worker.close()
 
     # No pages of documentation: FastAPI's load their scripts from a network that may not be there.
-    app = FastAPI(title="Sparsight", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # No redirects: what is no route is no route, and a redirect may lose a body or a key.
+    app = FastAPI(
+        title="Sparsight",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.gateway = gateway
     for routes in _ROUTES:
         app.include_router(routes(gateway))
+    # From the inside out.
+    if ring is not None:
+        app.add_middleware(Access, ring=ring, limits=limits)
+    app.add_middleware(Departures, limits=limits)
     add_error_handlers(app)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    app.add_middleware(Observed, metrics=metrics, tracer=tracer)
     for mount in mounts:
         mount(app)
     return app

@@ -17,8 +17,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from serving.errors import OverloadedError
+from serving.errors import DeadlineError, OverloadedError
 from serving.limits import Limits
+from serving.metrics import Metrics, PipelineWatch
 from vlm.pipeline import Answer, Pipeline, Request
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ Item = str | Answer | Exception
 class _Asked:
     request: Request
     future: Future[Answer]
+    left: threading.Event = field(default_factory=threading.Event)  # nobody waits any more
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,21 @@ class Stream:
 
     request: Request
     loop: asyncio.AbstractEventLoop
+    deadline_s: int
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     cancelled: threading.Event = field(default_factory=threading.Event)
     pieces: Iterator[str | Answer] | None = None  # the worker's, once it has begun
 
     async def __aiter__(self) -> AsyncIterator[str | Answer]:
-        """Each item as it is made. Raises what the pipeline raised."""
+        """Each item as it is made. Raises what the pipeline raised, and DeadlineError."""
+        until = self.loop.time() + self.deadline_s
         while True:
-            item = await self.items.get()
+            try:
+                async with asyncio.timeout_at(until):
+                    item = await self.items.get()
+            except TimeoutError:
+                self.cancel()
+                raise DeadlineError.of(self.deadline_s) from None
             if isinstance(item, Exception):
                 raise item
             yield item
@@ -77,9 +87,12 @@ class Worker:
 
     name = "transformers"
 
-    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, limits: Limits, metrics: Metrics | None = None) -> None:
         self._pipeline = pipeline
         self._limits = limits
+        self._metrics = metrics or Metrics()
+        pipeline.watch = PipelineWatch(self._metrics)
+        self._busy_since: float | None = None
         self._queue: queue.Queue[_Asked | _Call[Any] | Stream | None] = queue.Queue()
         self._lock = threading.Lock()
         self._n_open = 0
@@ -93,16 +106,26 @@ class Worker:
         return self._thread.is_alive() and not self._closing
 
     @property
+    def busy_s(self) -> float:
+        """For how many seconds the thread has been at the job it is at; 0 while it waits."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
     def n_open(self) -> int:
         """Requests accepted and not yet answered."""
         return self._n_open
 
     async def answer(self, request: Request) -> Answer:
         """The answer, made in one batch with others. Raises OverloadedError when too much waits."""
-        future: Future[Answer] = Future()
-        self._accept(_Asked(request, future))
-        future.add_done_callback(self._closed_one)
-        return await asyncio.wrap_future(future)
+        asked = _Asked(request, Future())
+        self._accept(asked)
+        asked.future.add_done_callback(self._closed_one)
+        try:
+            return await asyncio.wrap_future(asked.future)
+        except asyncio.CancelledError:
+            asked.left.set()  # a future that runs cannot be cancelled; its batch looks here
+            raise
 
     async def call(self, work: Callable[[Pipeline], T]) -> T:
         """What `work` gives back, run alone on the pipeline. Raises OverloadedError likewise."""
@@ -113,12 +136,12 @@ class Worker:
 
     def stream(self, request: Request) -> Stream:
         """A stream that has to be read or cancelled. Raises OverloadedError likewise."""
-        stream = Stream(request, asyncio.get_running_loop())
+        stream = Stream(request, asyncio.get_running_loop(), self._limits.deadline_s)
         self._accept(stream)
         return stream
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Refuses what waits and ends the thread after the batch it is at."""
+        """Refuses what waits, and ends the thread at the next token of the batch that it is at."""
         self._closing = True
         self._queue.put(None)
         self._thread.join(timeout_s)
@@ -130,7 +153,7 @@ class Worker:
     def _accept(self, job: "_Asked | _Call[Any] | Stream") -> None:
         with self._lock:
             if not self.alive:
-                raise OverloadedError("the server is shutting down; send the request again later")
+                raise _closing()
             if self._n_open >= self._limits.max_open:
                 raise OverloadedError(
                     f"{self._n_open} requests are waiting, at most {self._limits.max_open} may; "
@@ -151,13 +174,21 @@ class Worker:
         while not self._closing:
             jobs = self._collect(idle=not streams and not waiting)
             began = time.monotonic()
-            self._answer([job for job in jobs if isinstance(job, _Asked) and _begin(job.future)])
+            self._busy_since = began
+            asked = [job for job in jobs if isinstance(job, _Asked) and _begin(job.future)]
+            if asked:
+                self._metrics.batch_size.observe(len(asked))
+                for one in asked:
+                    self._metrics.queue_seconds.observe(began - one.since)
+                self._answer(asked)
             for job in jobs:
                 if isinstance(job, _Call) and _begin(job.future):
+                    self._busy_since = time.monotonic()
                     self._call(job)
             waiting += [job for job in jobs if isinstance(job, Stream)]
             until = 2 * time.monotonic() - began  # as long again as the batch took
-            while True:
+            while not self._closing:
+                self._busy_since = time.monotonic()
                 while waiting and len(streams) < self._limits.max_streams:
                     streams.append(waiting.popleft())
                 streams = [stream for stream in streams if self._advance(stream)]
@@ -167,6 +198,7 @@ class Worker:
 
     def _collect(self, *, idle: bool) -> list["_Asked | _Call[Any] | Stream"]:
         """What waits, up to a batch; where nothing else is to do, waits for it."""
+        self._busy_since = None
         jobs: list[_Asked | _Call[Any] | Stream] = []
         deadline = None if idle else time.monotonic()
         while len(jobs) < self._limits.max_batch:
@@ -184,10 +216,15 @@ class Worker:
 
     def _answer(self, jobs: list[_Asked]) -> None:
         """One batch. Where it fails, halves are tried, so that only the guilty request fails."""
-        if not jobs:
-            return
+        stopped: set[int] = set()
+
+        def unwanted(i: int) -> bool:
+            if self._closing or jobs[i].left.is_set():
+                stopped.add(i)
+            return i in stopped
+
         try:
-            answers = self._pipeline.answer([job.request for job in jobs])
+            answers = self._pipeline.answer([job.request for job in jobs], unwanted=unwanted)
             if len(answers) != len(jobs):
                 raise RuntimeError(f"{len(answers)} answers to {len(jobs)} requests")
         except Exception as error:
@@ -198,8 +235,11 @@ class Worker:
             self._answer(jobs[:half])
             self._answer(jobs[half:])
             return
-        for job, answer in zip(jobs, answers, strict=True):
-            job.future.set_result(answer)
+        for i, (job, answer) in enumerate(zip(jobs, answers, strict=True)):
+            if i in stopped:  # half an answer is none
+                job.future.set_exception(_closing())
+            else:
+                job.future.set_result(answer)
 
     def _call(self, job: _Call[Any]) -> None:
         try:
@@ -236,7 +276,7 @@ class Worker:
 
     def _refuse(self, streams: list[Stream]) -> None:
         """Tells all who wait that no answer will come."""
-        error = OverloadedError("the server is shutting down; send the request again later")
+        error = _closing()
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self._queue.get_nowait()
@@ -247,6 +287,10 @@ class Worker:
         for stream in streams:
             self._end(stream)
             stream.put(error)
+
+
+def _closing() -> OverloadedError:
+    return OverloadedError("the server is shutting down; send the request again later")
 
 
 def _begin(future: Future[Any]) -> bool:

@@ -18,6 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sparse_encoder.errors import SparsightError
 
+# In an ASGI scope: the code of the error that a request got, and whether its client left early.
+REFUSAL = "sparsight.refusal"
+LEFT = "sparsight.left"
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +65,20 @@ class OverloadedError(HttpError):
     headers = {"retry-after": "2"}  # seconds, about one batch of captions on two CPU cores
 
 
+class DeadlineError(HttpError):
+    """The answer took longer than any may."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+    @classmethod
+    def of(cls, deadline_s: int) -> "DeadlineError":
+        return cls(
+            f"there was no whole answer after {deadline_s} s; ask for fewer tokens, or again when "
+            "the server is less busy"
+        )
+
+
 def envelope(
     message: str, *, kind: str, param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
@@ -75,6 +93,7 @@ def describe(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
     if isinstance(error, SparsightError):
         status = error.status if isinstance(error, HttpError) else 400
         kind = "server_error" if status >= 500 else "invalid_request_error"
+        kind = "rate_limit_error" if status == 429 else kind
         return status, envelope(error.message, kind=kind, param=error.param, code=error.code)
     logger.error("request %s failed", request_id, exc_info=error)
     message = f"something went wrong on our side; the server's log has the details of {request_id}"
@@ -95,6 +114,7 @@ def request_id(request: Request) -> str:
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:
     status, body = describe(error, request_id(request))
+    request.scope[REFUSAL] = body["error"]["code"]
     headers = error.headers if isinstance(error, HttpError) else {}
     return JSONResponse(body, status, headers=dict(headers))
 
@@ -109,6 +129,7 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 405:
         allowed = Headers(error.headers).get("allow", "another method")
         message, code = f"wrong method: {place}; use {allowed}", "method_not_allowed"
+    request.scope[REFUSAL] = code
     body = envelope(message, kind="invalid_request_error", code=code)
     return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
 
@@ -136,9 +157,12 @@ class RequestIds:
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
+            scope[LEFT] = True
             logger.info("client of %s left early", scope["sparsight.request_id"])
         except Exception as error:
             if started:  # too late for an envelope: the broken connection is the message
                 raise
             status, body = describe(error, scope["sparsight.request_id"])
-            await JSONResponse(body, status)(scope, receive, send_with_id)
+            scope[REFUSAL] = body["error"]["code"]
+            headers = error.headers if isinstance(error, HttpError) else {}
+            await JSONResponse(body, status, dict(headers))(scope, receive, send_with_id)

@@ -11,19 +11,21 @@ from serving.batching import Worker
 from serving.body import read_body, read_object
 from serving.engines.engine import Engine
 from serving.limits import Limits
+from serving.metrics import Metrics
 from serving.wire import Wire, parse_wire
 from vlm.pipeline import Pipeline
 
 T = TypeVar("T")
 W = TypeVar("W", bound=Wire)
 
-# Photographs are decoded beside the model's thread; a few at once, since each may be large.
+# Bodies are read beside the model's thread; more at once where a reader may wait for the web.
 N_READERS = 4
+N_FETCHING_READERS = 32
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """The pipeline (read only here; its work is the worker's), the worker and the limits.
+    """The pipeline (read only here; its work is the worker's), the worker, limits and metrics.
 
     Chats are the engine's, which is the worker itself where transformers runs the language model.
     """
@@ -32,7 +34,12 @@ class Gateway:
     worker: Worker
     engine: Engine
     limits: Limits
-    readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(N_READERS))
+    metrics: Metrics
+    readers: anyio.CapacityLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        n = N_FETCHING_READERS if self.limits.remote.hosts else N_READERS
+        object.__setattr__(self, "readers", anyio.CapacityLimiter(n))
 
     async def read(self, request: Request, kind: type[W], then: Callable[[W], T]) -> T:
         """`then(body)` of the request's body as `kind`, off the event loop."""

@@ -1,14 +1,15 @@
 """Serving from the command line: the port, the example request, the pages, the server."""
 
+import asyncio
 import base64
 import json
 import shlex
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -99,21 +100,54 @@ def example_curl(api_url: str, model: str, photo: Path) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready, and ends within a time of grace, with exit code 0.
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    What is open when it is told to stop goes on for most of that time; what is still open then gets
+    an error, so that its client knows that the answer is not whole.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], stop: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._stop = stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._ready()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn keeps the signal to raise it again at the end; a stop that was asked for and done
+        # is no failure.
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
-def run(app: FastAPI, bound: socket.socket, ready: Callable[[], None]) -> None:
-    """Serves until interrupted; `ready` is called once requests are answered."""
-    # uvicorn's own start and access lines go to standard output, which is for data here.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-    with suppress(KeyboardInterrupt):  # the usual end, not a failure
-        _Server(config, ready).run(sockets=[bound])
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        late = asyncio.create_task(self._refuse_late())
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            late.cancel()
+
+    async def _refuse_late(self) -> None:
+        await asyncio.sleep((self.config.timeout_graceful_shutdown or 0) * 0.7)
+        await asyncio.to_thread(self._stop)
+
+
+def run(app: FastAPI, bound: socket.socket, ready: Callable[[], None], grace_s: int = 10) -> None:
+    """Serves until told to stop; `ready` is called once requests are answered.
+
+    grace_s: how long answers that are open then may go on.
+    """
+    # uvicorn's own start and access lines go to standard output, which is for data here; so would
+    # its way to set up logs, where ours is set up already. Its Server header names a version.
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=grace_s,
+    )
+    _Server(config, ready, app.state.gateway.worker.close).run(sockets=[bound])

@@ -8,6 +8,7 @@ from pydantic import Field
 from serving.data_uri import read_image
 from serving.wire import Wire, parse_wire
 from sparse_encoder.errors import SparsightError
+from sparse_encoder.image import ImageLimits
 from vlm.edits import MAX_EDITS, Edit, parse_edits, refuse_unknown_keys
 from vlm.recipe import Recipe, parse_recipe
 from vlm.steer_from import DEFAULT_TOP, SteerFrom
@@ -45,7 +46,12 @@ KEYS = tuple(field.name for field in fields(SteeringBody))
 
 
 def read_steering(
-    steering: Any, *, n_images: int, n_features: int, fingerprint: str
+    steering: Any,
+    *,
+    n_images: int,
+    n_features: int,
+    fingerprint: str,
+    image: ImageLimits | None = None,
 ) -> SteeringBody:
     """The object of a request with that many images, its photograph decoded.
 
@@ -62,7 +68,7 @@ def read_steering(
         edits=parse_edits(plain, n_images=n_images, n_features=n_features),
         recipe=_read_recipe(given, n_features, fingerprint),
         resolve_again=given.get("resolve_again", False),
-        steer_from=_read_steer_from(given["steer_from"]) if "steer_from" in given else None,
+        steer_from=_read_steer_from(given["steer_from"], image) if "steer_from" in given else None,
         receipt=given.get("receipt"),
     )
     if found.changes and n_images == 0:
@@ -93,7 +99,7 @@ def _read_recipe(given: dict[str, Any], n_features: int, fingerprint: str) -> Re
     return recipe
 
 
-def _read_steer_from(asked: Any) -> SteerFrom:
+def _read_steer_from(asked: Any, limits: ImageLimits | None) -> SteerFrom:
     at = "steering.steer_from"
     if not isinstance(asked, dict):
         raise SparsightError(f"{at} is no object; expected image_url and top", param=at)
@@ -102,5 +108,5 @@ def _read_steer_from(asked: Any) -> SteerFrom:
     except SparsightError as error:
         key = f"{at}.{error.param}"
         raise SparsightError(f"{at}: {error.message}", param=key, code=error.code) from None
-    photo = read_image(body.image_url.url, param=f"{at}.image_url.url")
+    photo = read_image(body.image_url.url, param=f"{at}.image_url.url", limits=limits)
     return SteerFrom(photo, body.top, body.image)

@@ -1,6 +1,6 @@
 """Token by token decoding of a batch of prompts given as input vectors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,16 @@ class Sampling:
 
 @torch.inference_mode()
 def decode(
-    model: Any, prompts: Sequence[Tensor], samplings: Sequence[Sampling], end: int
+    model: Any,
+    prompts: Sequence[Tensor],
+    samplings: Sequence[Sampling],
+    end: int,
+    unwanted: Callable[[int], bool] = lambda _: False,
 ) -> Iterator[list[tuple[int, int]]]:
     """Yields, a step at a time, (prompt index, token id) for every answer still running.
 
     prompts: input vectors (tokens, hidden) each. An answer ends with the token `end`, which is
-    yielded too, or at its max_tokens. Prompts are padded on the left; padding is masked and given
+    yielded too, at its max_tokens, or once `unwanted` says so of its place. Prompts are padded on the left; padding is masked and given
     no position, so an answer does not depend on what it is batched with (to rounding).
     """
     check_length(model, prompts, samplings)
@@ -63,7 +67,7 @@ def decode(
         keep = [
             place
             for place, (i, token) in enumerate(zip(running, tokens, strict=True))
-            if token != end and n_done < samplings[i].max_tokens
+            if token != end and n_done < samplings[i].max_tokens and not unwanted(i)
         ]
         if not keep:
             return

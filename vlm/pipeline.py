@@ -3,8 +3,9 @@
 decode image -> encode -> edit -> project -> generate. Not safe for threads: one owner at a time.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from vlm.template import (
     chat_pieces,
     end_of_turn,
 )
+from vlm.watch import Watch
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
 KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
@@ -100,6 +102,7 @@ class Pipeline:
         self.reader = ReadThroughSae(encoder) if isinstance(encoder, SaeEncoder) else None
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
         self.kept_images = KEPT_IMAGES  # more for who asks much about many images
+        self.watch = Watch()
         self._end = end_of_turn(tokenizer)
         self._codes: OrderedDict[str, Codes] = OrderedDict()
         self._text_codes: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
@@ -147,8 +150,12 @@ class Pipeline:
             raise SparsightError("there is no image to encode; add one to the request")
         found = {i.sha256: self._codes[i.sha256] for i in images if i.sha256 in self._codes}
         for image in images:
-            if image.sha256 not in found:
-                found[image.sha256] = self._encode(image)
+            if image.sha256 in found:
+                self.watch.recalled()
+                continue
+            began = time.perf_counter()
+            found[image.sha256] = self._encode(image)
+            self.watch.encoded(time.perf_counter() - began)
         for digest, codes in found.items():
             self._codes[digest] = codes
             self._codes.move_to_end(digest)
@@ -175,6 +182,8 @@ class Pipeline:
             )
         resolved = resolve(edits, self.atlas, self._encode_texts)
         edited, applied = apply_edits(codes, resolved, reach=self.reach)
+        for edit in edits:
+            self.watch.edited(edit.op)
         above = dose_warnings(applied, resolved, self.atlas)
         return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
 
@@ -198,18 +207,28 @@ class Pipeline:
             request, codes, self.atlas, self.fingerprint, lambda photo: self.encode([photo])
         )
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer a request, generated as one batch."""
+    def answer(
+        self, requests: Sequence[Request], *, unwanted: Callable[[int], bool] = lambda _: False
+    ) -> list[Answer]:
+        """One answer a request, generated as one batch.
+
+        unwanted: asked after each token of an unfinished answer, by the request's place; where it
+        is true that answer ends there, half said.
+        """
         if not requests:
             return []
         prepared = [self._prepare(r) for r in requests]
         texts = [AnswerText(self.tokenizer, self._end, r.sampling.stop) for r in requests]
-        for step in self._steps(prepared, requests):
+        began = time.perf_counter()
+
+        def over(i: int) -> bool:
+            return texts[i].finish is not None or unwanted(i)
+
+        for step in self._steps(prepared, requests, over):
             for i, token in step:
-                if texts[i].finish is None:
-                    texts[i].add(token)
-            if all(t.finish for t in texts):
-                break
+                texts[i].add(token)
+        n_tokens = sum(text.n_tokens for text in texts)
+        self.watch.generated(time.perf_counter() - began, n_tokens)
         for text in texts:
             text.close()
         return [_answer(t, p) for t, p in zip(texts, prepared, strict=True)]
@@ -218,22 +237,29 @@ class Pipeline:
         """Pieces of the answer's text as they come, then the whole Answer."""
         prepared = self._prepare(request)
         text = AnswerText(self.tokenizer, self._end, request.sampling.stop)
+        spent, began = 0.0, time.perf_counter()
         for step in self._steps([prepared], [request]):
             text.add(step[0][1])
+            spent += time.perf_counter() - began
             if piece := text.fresh():
                 yield piece
+            began = time.perf_counter()  # not while others have the model
             if text.finish is not None:
                 break
+        self.watch.generated(spent, text.n_tokens)
         text.close()
         if piece := text.fresh():
             yield piece
         yield _answer(text, prepared)
 
     def _steps(
-        self, prepared: Sequence[_Prepared], requests: Sequence[Request]
+        self,
+        prepared: Sequence[_Prepared],
+        requests: Sequence[Request],
+        over: Callable[[int], bool] = lambda _: False,
     ) -> Iterator[list[tuple[int, int]]]:
         prompts = [p.prompt for p in prepared]
-        return decode(self.model, prompts, [r.sampling for r in requests], self._end)
+        return decode(self.model, prompts, [r.sampling for r in requests], self._end, over)
 
     @torch.inference_mode()
     def _prepare(self, request: Request) -> _Prepared:

@@ -1,18 +1,17 @@
 """Bytes from a path, a web address or any file system that fsspec knows.
 
-The two libraries are imported when an address needs them: each worker process passes through here.
+fsspec is imported when an address needs it: each worker process passes through here.
 """
 
 import re
 import time
 from typing import IO, cast
 
+from serving.remote_image import ANYWHERE, RemoteBusyError, fetch_image
 from sparse_encoder.errors import SparsightError
 
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-TIMEOUT_S = 30.0
 PAUSES_S = (0.5, 2.0)  # before the second and third try of a web address that was busy
-BUSY = (429, 500, 502, 503, 504)
 
 
 def is_remote(name: str) -> bool:
@@ -54,35 +53,10 @@ def fetch(address: str, max_bytes: int, *, pauses_s: tuple[float, ...] = PAUSES_
                 raise SparsightError(f"cannot be read ({error.strerror or error})") from error
     for pause in (*pauses_s, None):
         try:
-            return _get(address, max_bytes)
-        except _Busy as busy:
+            return fetch_image(address, ANYWHERE, max_bytes)
+        except RemoteBusyError as busy:
             if pause is None:
                 tries = len(pauses_s) + 1
                 raise SparsightError(f"{busy} ({tries} tries)") from busy
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
-
-
-class _Busy(Exception):
-    """May work a little later."""
-
-
-def _get(address: str, max_bytes: int) -> bytes:
-    import httpx
-
-    data = bytearray()
-    try:
-        with httpx.stream("GET", address, follow_redirects=True, timeout=TIMEOUT_S) as response:
-            if response.status_code in BUSY:
-                raise _Busy(f"the server answered {response.status_code}")
-            if response.status_code != httpx.codes.OK:
-                raise SparsightError(f"the server answered {response.status_code}")
-            for piece in response.iter_bytes():
-                data += piece
-                if len(data) > max_bytes:
-                    break
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise SparsightError(f"not a web address ({error})") from error
-    except httpx.HTTPError as error:
-        raise _Busy(f"the server cannot be reached ({error or type(error).__name__})") from error
-    return bytes(data[: max_bytes + 1])

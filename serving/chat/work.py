@@ -47,10 +47,12 @@ def read_chat(body: ChatRequest, pipeline: Pipeline, limits: Limits) -> Request:
         n_images=n_images,
         n_features=pipeline.n_features,
         fingerprint=pipeline.fingerprint,
+        image=limits.image,
     )
     return Request(
         messages=tuple(
-            _read_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)
+            _read_message(message, f"messages[{i}]", limits)
+            for i, message in enumerate(body.messages)
         ),
         edits=asked.edits,
         sampling=_sampling(body, limits),
@@ -128,11 +130,18 @@ def _check_messages(messages: list[ChatMessage], limits: Limits) -> int:
     return n_images
 
 
-def _read_message(message: ChatMessage, param: str) -> Message:
+def _read_message(message: ChatMessage, param: str, limits: Limits) -> Message:
     parts = tuple(
         TextPart(part.text)
         if part.type == "text"
-        else ImagePart(read_image(part.image_url.url, param=f"{param}.content[{j}].image_url.url"))
+        else ImagePart(
+            read_image(
+                part.image_url.url,
+                param=f"{param}.content[{j}].image_url.url",
+                limits=limits.image,
+                remote=limits.remote,
+            )
+        )
         for j, part in enumerate(message.parts)
     )
     return Message("system" if message.role == "developer" else message.role, parts)

@@ -14,6 +14,7 @@ from serving.cli.eval import evaluate
 from serving.cli.explain import explain
 from serving.cli.export import export
 from serving.cli.features import features
+from serving.cli.keys import keys
 from serving.cli.locate import locate
 from serving.cli.serve import serve
 from serving.cli.steering import steering
@@ -57,6 +58,7 @@ for command in (
     explain,
     export,
     features,
+    keys,
     locate,
     serve,
     steering,

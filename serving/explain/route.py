@@ -25,7 +25,12 @@ def explain_routes(gateway: Gateway) -> APIRouter:
     async def explain(http: Request) -> JSONResponse:
         """A photograph as features and words, its likeness to a text, the causes of a word."""
         asked, image = await gateway.read(
-            http, ExplainRequest, lambda body: (body, read_image(body.image, param="image"))
+            http,
+            ExplainRequest,
+            lambda body: (
+                body,
+                read_image(body.image, param="image", limits=gateway.limits.image),
+            ),
         )
         steps = explain_in_steps(
             gateway.pipeline, image, text=asked.text, word=asked.word, top=asked.top

@@ -31,12 +31,15 @@ def feature_routes(gateway: Gateway) -> APIRouter:
     """The router over this gateway."""
     router = APIRouter()
     finder = make_finder(gateway.pipeline)
+    most = gateway.limits.image
 
     def images_of(body: ActivationsRequest) -> tuple[ActivationsRequest, list[DecodedImage]]:
         _check_images(body, gateway.limits.max_images)
         if body.images is None:
-            return body, [read_image(body.image or "", param="image")]
-        return body, [read_image(uri, param=f"images[{i}]") for i, uri in enumerate(body.images)]
+            return body, [read_image(body.image or "", param="image", limits=most)]
+        return body, [
+            read_image(uri, param=f"images[{i}]", limits=most) for i, uri in enumerate(body.images)
+        ]
 
     @router.post(
         "/v1/features/activations",

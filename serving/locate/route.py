@@ -15,7 +15,9 @@ def locate_routes(gateway: Gateway) -> APIRouter:
     @router.post("/v1/features/locate", openapi_extra=body_schema(LocateRequest))
     async def locate(http: Request) -> Located:
         """Where in a photograph a feature, or a concept's features, are active."""
-        asked = await gateway.read(http, LocateRequest, read_locate)
+        asked = await gateway.read(
+            http, LocateRequest, lambda body: read_locate(body, gateway.limits.image)
+        )
         found = await gateway.worker.call(lambda pipeline: find_cells(pipeline, asked))
         # Drawing needs no turn on the model's thread.
         return await anyio.to_thread.run_sync(

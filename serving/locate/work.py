@@ -9,7 +9,7 @@ from PIL import Image
 from serving.data_uri import read_image
 from serving.locate.wire import Located, LocateRequest
 from sparse_encoder.errors import SparsightError
-from sparse_encoder.image import UNREDUCED, DecodedImage
+from sparse_encoder.image import UNREDUCED, DecodedImage, ImageLimits
 from sparse_encoder.locate import CellMap
 from sparse_encoder.overlay import draw_overlay
 from vlm.explain.place import locate
@@ -27,9 +27,9 @@ class Asked:
     whole: Image.Image | None  # not reduced, where an overlay is asked for
 
 
-def read_locate(body: LocateRequest) -> Asked:
+def read_locate(body: LocateRequest, limits: ImageLimits) -> Asked:
     """Decodes the photograph. Raises SparsightError where it is none, or too large to be answered."""
-    image = read_image(body.image, param="image")
+    image = read_image(body.image, param="image", limits=limits)
     if not body.overlay:
         return Asked(body, image, None)
     width, height = image.size

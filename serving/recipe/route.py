@@ -26,6 +26,7 @@ def recipe_routes(gateway: Gateway) -> APIRouter:
             n_images=1,
             n_features=pipeline.n_features,
             fingerprint=pipeline.fingerprint,
+            image=gateway.limits.image,
         )
         if not asked.changes:
             raise SparsightError(
@@ -33,7 +34,9 @@ def recipe_routes(gateway: Gateway) -> APIRouter:
                 "nothing to write down",
                 param="steering",
             )
-        photo = None if body.image is None else read_image(body.image, param="image")
+        photo = None
+        if body.image is not None:
+            photo = read_image(body.image, param="image", limits=gateway.limits.image)
         return body, asked, photo
 
     @router.post(

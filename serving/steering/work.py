@@ -29,7 +29,7 @@ def read_sweep(body: SweepRequest, model: str, limits: Limits) -> DecodedImage:
                 f"{key} is {value}" if key == "max_tokens" else f"prompt has {value:,} characters"
             )
             raise SparsightError(f"{what}, at most {most:,} are allowed", param=key)
-    return read_image(body.image, param="image")
+    return read_image(body.image, param="image", limits=limits.image)
 
 
 def run_sweep(pipeline: Pipeline, image: DecodedImage, body: SweepRequest) -> SweepResult:

@@ -159,6 +159,20 @@ def test_a_cancelled_stream_is_closed_and_frees_its_place(worker: Worker, pipeli
     assert (pipeline.closed_streams, worker.n_open) == (1, 0)
 
 
+def test_an_answer_whose_client_has_left_ends_at_its_next_token(
+    worker: Worker, pipeline: Any
+) -> None:
+    async def run() -> None:
+        (await hold(worker, pipeline)).cancel()
+        for _ in range(3000):
+            if worker.n_open == 0:
+                return
+            await asyncio.sleep(0.01)
+
+    finish(run())
+    assert (pipeline.stopped, worker.n_open, pipeline.gate.is_set()) == (1, 0, False)
+
+
 def test_a_call_runs_on_the_same_thread_and_hands_on_its_fault(
     worker: Worker, pipeline: Any
 ) -> None:
@@ -178,12 +192,8 @@ def test_closing_refuses_what_waits_and_what_comes(worker: Worker, pipeline: Any
         waiting = asyncio.create_task(worker.answer(asking("waiting")))
         stream = worker.stream(asking("stream"))
         await asyncio.sleep(0.01)
-        closing = asyncio.create_task(asyncio.to_thread(worker.close))
-        await asyncio.sleep(0.01)
-        pipeline.gate.set()
-        await closing
-        assert (await held).text.endswith("held")
-        for late in (waiting, collect(stream), worker.answer(asking("late"))):
+        await asyncio.to_thread(worker.close)
+        for late in (held, waiting, collect(stream), worker.answer(asking("late"))):
             with pytest.raises(OverloadedError, match="shutting down"):
                 await late
 

@@ -98,9 +98,9 @@ def test_while_a_word_is_explained_other_requests_get_their_turn(
         order.append("step")
         return encode_texts(texts)
 
-    def answered(requests: Any) -> Any:
+    def answered(requests: Any, **options: Any) -> Any:
         order.append("answer")
-        return answer(requests)
+        return answer(requests, **options)
 
     def explained() -> None:
         gateway.post("/v1/explain", json={"image": URI, "word": "Q"})
