@@ -33,6 +33,8 @@ HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252}[a-z0-9])?")  # a name, or an IP
 PORTS = {"http": 80, "https": 443}
 # Azure's wire server answers any of its machines under an address that looks public.
 METADATA = frozenset([ipaddress.ip_address("168.63.129.16")])
+# Not global by IANA's registries, but taken for it by older Pythons (CVE-2024-4032).
+SPECIAL = [ipaddress.ip_network(n) for n in ("192.0.0.0/24", "64:ff9b:1::/48", "3fff::/20")]
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -97,13 +99,14 @@ def is_public(address: Address) -> bool:
     inner: Iterable[Any] = ()
     if isinstance(address, ipaddress.IPv6Address):
         # Addresses that carry an IPv4 address lead to where that one leads.
-        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if address in NAT64:
-            inner = [*inner, ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     return (
         address.is_global
         and not (address.is_multicast or address.is_reserved or address.is_unspecified)
         and address not in METADATA
+        and not any(address in network for network in SPECIAL)
         and all(is_public(one) for one in inner if one is not None)
     )
 

@@ -114,7 +114,7 @@ def test_only_a_known_key_is_let_in_and_probes_need_none(
     key = add_key(path, "ann")
     with serve(pipeline, keys=path) as url, httpx.Client(base_url=url, timeout=60) as http:
         assert http.post(CHAT, json=BODY, headers=bearer(key)).status_code == 200
-        for headers in ({}, bearer("wrong"), {"authorization": f"Basic {key}"}, bearer("é")):
+        for headers in ({}, bearer("wrong"), {"authorization": f"Basic {key}"}):
             refused = http.post(CHAT, json=BODY, headers=headers)
             assert refused.status_code == 401, headers
             assert refused.json()["error"]["code"] == "invalid_api_key"
