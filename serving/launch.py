@@ -77,8 +77,11 @@ def example_photo() -> Path | None:
     return None
 
 
-def example_curl(api_url: str, model: str, photo: Path) -> str:
-    """One command line that asks for a steered caption; its request lies in a file in the cache."""
+def example_curl(api_url: str, model: str, photo: Path) -> str | None:
+    """One command line that asks for a steered caption; its request lies in a file in the cache.
+
+    None where nothing can be written there, as in a container.
+    """
     kind = "png" if photo.suffix == ".png" else "jpeg"
     uri = f"data:image/{kind};base64,{base64.b64encode(photo.read_bytes()).decode()}"
     content = [
@@ -91,8 +94,11 @@ def example_curl(api_url: str, model: str, photo: Path) -> str:
         "messages": [{"role": "user", "content": content}],
     }
     file = cache_dir() / "example-request.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(request))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(request))
+    except OSError:
+        return None
     return (
         f"curl -s {api_url}/v1/chat/completions -H 'content-type: application/json' "
         f"-d {shlex.quote(f'@{file}')}"

@@ -140,7 +140,7 @@ def serve(
         click.echo(f"API:  {url}/v1", err=True)
         if demo:
             click.echo(f"page: {url}/demo", err=True)
-        if photo is not None:
+        if photo is not None and curl is not None:
             click.echo(f"try it, {photo.name} with its cat turned into a dog:", err=True)
             click.echo(curl)
         click.echo("Ctrl-C ends it", err=True)

@@ -71,7 +71,7 @@ def test_the_printed_curl_works_when_pasted_into_a_shell(
     example = tmp_path / "chelsea.png"
     example.write_bytes(photo())
     command = example_curl(url, "fake", example)
-    assert "\n" not in command
+    assert command is not None and "\n" not in command
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
     assert answer["choices"][0]["message"]["content"].startswith("1 photos, ablate cat, clamp dog")
