@@ -33,8 +33,9 @@ def decode(
     """Yields, a step at a time, (prompt index, token id) for every answer still running.
 
     prompts: input vectors (tokens, hidden) each. An answer ends with the token `end`, which is
-    yielded too, at its max_tokens, or once `unwanted` says so of its place. Prompts are padded on the left; padding is masked and given
-    no position, so an answer does not depend on what it is batched with (to rounding).
+    yielded too, at its max_tokens, or once `unwanted` says so of its place. Prompts are padded on
+    the left; padding is masked and given no position, so an answer does not depend on what it is
+    batched with (to rounding).
     """
     check_length(model, prompts, samplings)
     running = list(range(len(prompts)))

@@ -12,7 +12,7 @@ file_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     default="keys.json",
     show_default=True,
-    help="File of keys, as `sparsight serve --keys` takes it.",
+    help="File of keys, as --keys of `sparsight serve` takes it.",
 )
 
 

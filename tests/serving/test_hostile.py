@@ -141,7 +141,7 @@ def model(model_folder: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(
-    "n", [120, pytest.param(10_000, marks=(pytest.mark.slow, pytest.mark.timeout(2400)))]
+    "n", [400, pytest.param(10_000, marks=(pytest.mark.slow, pytest.mark.timeout(2400)))]
 )
 def test_a_flood_of_hostile_requests_breaks_nothing(
     n: int, model: Server, model_folder: Path
