@@ -70,6 +70,9 @@ class Access:
         self._uses: dict[str, _Use] = {}  # by name; as many as there are keys in the file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # no route of ours is one, so no key could be checked
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
