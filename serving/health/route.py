@@ -20,7 +20,9 @@ def health_routes(gateway: Gateway) -> APIRouter:
         worker, limits = gateway.worker, gateway.limits
         if not worker.alive:
             return "shutting down"
-        if worker.n_open >= limits.max_open:
+        if not gateway.engine.alive:
+            return "engine down"
+        if max(worker.n_open, gateway.engine.n_open) >= limits.max_open:
             return "full"
         return "stuck" if worker.busy_s > limits.deadline_s else None
 
@@ -46,7 +48,7 @@ def health_routes(gateway: Gateway) -> APIRouter:
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         """Prometheus's text format."""
-        gateway.metrics.open_requests.set(gateway.worker.n_open)
+        gateway.metrics.open_requests.set(gateway.engine.n_open)
         gateway.metrics.ready.set(unready() is None)
         return Response(gateway.metrics.text(), media_type=CONTENT_TYPE)
 
