@@ -25,6 +25,9 @@ class Wire(BaseModel):
 
     # Keys of OpenAI's that are not served, each with the value that changes nothing.
     unsupported: ClassVar[Mapping[str, Any]] = {}
+    # Why, for some of them; and keys that are read and not used, whatever they say.
+    reasons: ClassVar[Mapping[str, str]] = {}
+    ignored: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -34,10 +37,13 @@ class Wire(BaseModel):
         kept = {}
         for key, value in data.items():
             if key in cls.unsupported:
-                if value is not None and value != cls.unsupported[key]:
-                    raise PydanticCustomError("unsupported_parameter", "", {"key": key})
-            elif key not in cls.model_fields:
-                near = get_close_matches(key, cls.model_fields, n=1)
+                if value is not None and not _same(value, cls.unsupported[key]):
+                    context = {"key": key, "reason": cls.reasons.get(key, "")}
+                    raise PydanticCustomError("unsupported_parameter", "", context)
+            elif key in cls.ignored:
+                continue
+            elif key not in (names := [f.alias or name for name, f in cls.model_fields.items()]):
+                near = get_close_matches(key, names, n=1)
                 context = {"key": key, "near": near[0] if near else ""}
                 raise PydanticCustomError("unknown_parameter", "", context)
             elif value is not None:
@@ -69,7 +75,8 @@ def _refusal(detail: ErrorDetails) -> SparsightError:
     key = (str(context["key"])[:80],) if "key" in context else ()
     param = param_path((*detail["loc"], *key))
     if kind == "unsupported_parameter":
-        message = f"{param} is not supported here; leave it out"
+        why = f": {context['reason']}" if context.get("reason") else ""
+        message = f"{param} is not supported here{why}; leave it out"
     elif kind == "unknown_parameter":
         near = f"; did you mean {context['near']}?" if context["near"] else ""
         message = f"unknown parameter {param}{near}"
@@ -81,6 +88,11 @@ def _refusal(detail: ErrorDetails) -> SparsightError:
         if words.startswith("Input "):
             message = f"{param} {words.removeprefix('Input ')}, got {_short(detail['input'])}"
     return SparsightError(message, param=param, code=kind)
+
+
+def _same(value: object, neutral: object) -> bool:
+    """Equal as JSON: for Python True is 1."""
+    return value == neutral and isinstance(value, bool) == isinstance(neutral, bool)
 
 
 def _short(value: object) -> str:

@@ -1,25 +1,22 @@
 """Token by token decoding of a batch of prompts given as input vectors."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from sparse_encoder.errors import SparsightError
+from vlm.sampling import Chooser, Guide, Sampling, TokenLogprob
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. temperature 0 takes the likeliest (greedy)."""
+class Chosen(NamedTuple):
+    """One token of one answer."""
 
-    max_tokens: int = 64
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
+    prompt: int  # index of its prompt
+    token: int
+    logprob: TokenLogprob | None  # where the sampling asks for it
 
 
 @torch.inference_mode()
@@ -28,18 +25,22 @@ def decode(
     prompts: Sequence[Tensor],
     samplings: Sequence[Sampling],
     end: int,
+    guides: Sequence[Guide | None] | None = None,
     unwanted: Callable[[int], bool] = lambda _: False,
-) -> Iterator[list[tuple[int, int]]]:
-    """Yields, a step at a time, (prompt index, token id) for every answer still running.
+) -> Iterator[list[Chosen]]:
+    """Yields, a step at a time, the next token of every answer still running.
 
-    prompts: input vectors (tokens, hidden) each. An answer ends with the token `end`, which is
-    yielded too, at its max_tokens, or once `unwanted` says so of its place. Prompts are padded on
-    the left; padding is masked and given no position, so an answer does not depend on what it is
-    batched with (to rounding).
+    prompts: input vectors (tokens, hidden) each. guides: what may be said, one a prompt. An answer
+    ends with the token `end`, which is yielded too, at its max_tokens, or once `unwanted` says so of
+    its place. Prompts are padded on the left; padding is masked and given no position, so an answer
+    does not depend on what it is batched with (to rounding).
     """
     check_length(model, prompts, samplings)
     running = list(range(len(prompts)))
-    generators = [_generator(s) for s in samplings]
+    choosers = [
+        Chooser(sampling, guide)
+        for sampling, guide in zip(samplings, guides or [None] * len(prompts), strict=True)
+    ]
     longest = max(len(p) for p in prompts)
     inputs = torch.stack(
         [torch.cat([p.new_zeros(longest - len(p), p.shape[1]), p]) for p in prompts]
@@ -60,11 +61,9 @@ def decode(
             .logits[:, -1]
             .float()
         )  # (running, vocabulary)
-        tokens = [
-            _choose(row, samplings[i], generators[i])
-            for row, i in zip(logits, running, strict=True)
-        ]
-        yield list(zip(running, tokens, strict=True))
+        step = [Chosen(i, *choosers[i].choose(row)) for row, i in zip(logits, running, strict=True)]
+        yield step
+        tokens = [chosen.token for chosen in step]
         keep = [
             place
             for place, (i, token) in enumerate(zip(running, tokens, strict=True))
@@ -97,25 +96,3 @@ def check_room(model: Any, n_prompt: int, sampling: Sampling) -> None:
             param="messages",
             code="context_length_exceeded",
         )
-
-
-def _generator(sampling: Sampling) -> torch.Generator:
-    generator = torch.Generator()
-    if sampling.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(sampling.seed % 2**63)
-    return generator
-
-
-def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """A token from logits (vocabulary,)."""
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    chances = (logits / sampling.temperature).softmax(-1)
-    if sampling.top_p < 1:
-        ranked, order = chances.sort(descending=True)
-        # The smallest set that holds top_p of the mass; the first token always stays.
-        outside = ranked.cumsum(0) - ranked >= sampling.top_p
-        chances = torch.zeros_like(chances).index_put((order,), ranked.masked_fill(outside, 0))
-    return int(torch.multinomial(chances, 1, generator=generator))

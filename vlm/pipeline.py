@@ -21,14 +21,15 @@ from sparse_encoder.features.top_images_file import TopImages, read_top_images
 from sparse_encoder.image import DecodedImage
 from sparse_encoder.sae_encoder import SaeEncoder
 from sparse_encoder.wheel import Progress
-from vlm.answer_text import AnswerText, FinishReason
+from vlm.answer_text import AnswerText, FinishReason, Piece
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
 from vlm.asked_edits import AskedEdits, asked_edits
 from vlm.claimed_doses import calibration_of
 from vlm.concepts import resolve
-from vlm.decoding import Sampling, decode
+from vlm.decoding import Chosen, decode
 from vlm.dose_warnings import dose_warnings
 from vlm.edits import Edit
+from vlm.guide import Guides
 from vlm.language_model import embed, load_language_model, with_adapter
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.projector import Projector, ProjectorConfig
@@ -37,6 +38,7 @@ from vlm.reach import DEFAULT_REACH, Reach
 from vlm.receipt import Receipt, make_receipt
 from vlm.request import Request, caption_request
 from vlm.sae_steering import ReadThroughSae, read_features
+from vlm.sampling import Guide, Sampling, TokenLogprob
 from vlm.soft_prompt import SoftPrompt
 from vlm.template import (
     DEFAULT_PROMPT,
@@ -60,6 +62,7 @@ class Answer:
     n_prompt_tokens: int
     n_completion_tokens: int
     receipt: Receipt | None
+    logprobs: tuple[TokenLogprob, ...] = ()  # of the text's tokens, where asked for
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Steered:
 class _Prepared:
     prompt: Tensor  # (tokens, hidden)
     receipt: Receipt | None
+    guide: Guide | None
 
 
 class Pipeline:
@@ -106,6 +110,7 @@ class Pipeline:
         self._end = end_of_turn(tokenizer)
         self._codes: OrderedDict[str, Codes] = OrderedDict()
         self._text_codes: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        self._guides = Guides(tokenizer, int(model.config.vocab_size), self._end)
 
     @classmethod
     def load(
@@ -225,21 +230,21 @@ class Pipeline:
             return texts[i].finish is not None or unwanted(i)
 
         for step in self._steps(prepared, requests, over):
-            for i, token in step:
-                texts[i].add(token)
+            for i, token, logprob in step:
+                texts[i].add(token, logprob)
         n_tokens = sum(text.n_tokens for text in texts)
         self.watch.generated(time.perf_counter() - began, n_tokens)
         for text in texts:
             text.close()
         return [_answer(t, p) for t, p in zip(texts, prepared, strict=True)]
 
-    def stream(self, request: Request) -> Iterator[str | Answer]:
+    def stream(self, request: Request) -> Iterator[Piece | Answer]:
         """Pieces of the answer's text as they come, then the whole Answer."""
         prepared = self._prepare(request)
         text = AnswerText(self.tokenizer, self._end, request.sampling.stop)
         spent, began = 0.0, time.perf_counter()
         for step in self._steps([prepared], [request]):
-            text.add(step[0][1])
+            text.add(step[0].token, step[0].logprob)
             spent += time.perf_counter() - began
             if piece := text.fresh():
                 yield piece
@@ -248,7 +253,8 @@ class Pipeline:
                 break
         self.watch.generated(spent, text.n_tokens)
         text.close()
-        if piece := text.fresh():
+        piece = text.fresh()
+        if piece or piece.logprobs:
             yield piece
         yield _answer(text, prepared)
 
@@ -257,17 +263,19 @@ class Pipeline:
         prepared: Sequence[_Prepared],
         requests: Sequence[Request],
         over: Callable[[int], bool] = lambda _: False,
-    ) -> Iterator[list[tuple[int, int]]]:
+    ) -> Iterator[list[Chosen]]:
         prompts = [p.prompt for p in prepared]
-        return decode(self.model, prompts, [r.sampling for r in requests], self._end, over)
+        guides = [p.guide for p in prepared]
+        return decode(self.model, prompts, [r.sampling for r in requests], self._end, guides, over)
 
     @torch.inference_mode()
     def _prepare(self, request: Request) -> _Prepared:
+        guide = self._guides.of(request.sampling.json_schema)
         asked = self.soft_prompt(request)
         vectors = [embed(self.model, asked.pieces[0])]
         for soft, after in zip(asked.soft, asked.pieces[1:], strict=True):
             vectors += [soft, embed(self.model, after)]
-        return _Prepared(torch.cat(vectors), asked.receipt)
+        return _Prepared(torch.cat(vectors), asked.receipt, guide)
 
     @torch.inference_mode()
     def soft_prompt(self, request: Request) -> SoftPrompt:
@@ -333,6 +341,7 @@ def _answer(text: AnswerText, prepared: _Prepared) -> Answer:
         len(prepared.prompt),
         text.n_tokens,
         prepared.receipt,
+        text.logprobs,
     )
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
-from vlm.decoding import Sampling
 from vlm.edits import Edit
 from vlm.recipe import Recipe
+from vlm.sampling import Sampling
 from vlm.steer_from import SteerFrom
 from vlm.template import DEFAULT_PROMPT, ImagePart, Message, TextPart, chat_images
 

@@ -10,11 +10,11 @@ from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.concepts import normalise, resolve
-from vlm.decoding import Sampling
 from vlm.dose_list import check_doses
 from vlm.edits import DEFAULT_K, Edit, refuse_missing_feature
 from vlm.mention import Lexicon, mentions, tokens_of
 from vlm.pipeline import DEFAULT_PROMPT, Answer, Pipeline, caption_request
+from vlm.sampling import Sampling
 
 SWEEP_DOSES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 MAX_SWEEP = 15  # doses; with the unsteered answer a batch of 16

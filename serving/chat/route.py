@@ -1,18 +1,23 @@
 """``POST /v1/chat/completions``: HTTP only."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serving.chat.wire import ChatCompletion, ChatRequest
-from serving.chat.work import Reply, read_chat
-from serving.engines.engine import AnswerStream
+from serving.batching import Stream
+from serving.chat.answer_wire import ChatCompletion
+from serving.chat.reply import Reply
+from serving.chat.streams import Item, Streams
+from serving.chat.wire import ChatRequest
+from serving.chat.work import choices, read_chat
 from serving.errors import describe, request_id
 from serving.gateway import Gateway, body_schema
 from vlm.pipeline import Answer
+from vlm.pipeline import Request as Asked
 
 
 def chat_routes(gateway: Gateway) -> APIRouter:
@@ -32,20 +37,20 @@ def chat_routes(gateway: Gateway) -> APIRouter:
             ChatRequest,
             lambda body: (body, read_chat(body, gateway.pipeline, gateway.limits)),
         )
-        reply = Reply.of(gateway.pipeline)
+        reply = Reply.of(gateway.pipeline, body)
+        requests = choices(body, request)
         if not body.stream:
-            return JSONResponse(reply.completion(await gateway.engine.answer(request)))
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        stream = gateway.engine.stream(request)
-        items = aiter(stream)
+            return JSONResponse(reply.completion(await _answers(gateway, requests)))
+        streams = _streams(gateway, requests)
+        items = aiter(streams)
         try:
             # A refusal shows at the first item: still in time for a proper status.
             first = await anext(items)
         except BaseException:
-            stream.cancel()
+            streams.cancel()
             raise
-        events = _events(first, items, reply, with_usage, request_id(http))
-        return EventStream(events, stream)
+        events = _events(first, items, reply, len(requests), request_id(http))
+        return EventStream(events, streams)
 
     return router
 
@@ -55,7 +60,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[str], stream: AnswerStream) -> None:
+    def __init__(self, events: AsyncIterator[str], stream: Streams) -> None:
         # Proxies would otherwise hold the pieces back until there are many.
         super().__init__(events, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._stream = stream
@@ -67,23 +72,49 @@ class EventStream(StreamingResponse):
             self._stream.cancel()
 
 
-async def _events(
-    first: str | Answer,
-    rest: AsyncIterator[str | Answer],
-    reply: Reply,
-    with_usage: bool,
-    id_for_log: str,
-) -> AsyncIterator[str]:
-    yield reply.opening(with_usage)
-    item = first
+async def _answers(gateway: Gateway, requests: Sequence[Asked]) -> list[Answer]:
+    """All answers; where one fails, so do the rest."""
+    tasks = [asyncio.ensure_future(gateway.worker.answer(request)) for request in requests]
     try:
-        while isinstance(item, str):
-            yield reply.piece(item, with_usage)
-            item = await anext(rest)
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _streams(gateway: Gateway, requests: Sequence[Asked]) -> Streams:
+    """A stream an answer; none is left open where one of them is refused."""
+    streams: list[Stream] = []
+    try:
+        for request in requests:
+            streams.append(gateway.worker.stream(request))
+    except BaseException:
+        Streams(streams).cancel()
+        raise
+    return Streams(streams)
+
+
+async def _events(
+    first: Item, rest: AsyncIterator[Item], reply: Reply, n: int, id_for_log: str
+) -> AsyncIterator[str]:
+    for i in range(n):
+        yield reply.opening(i)
+    answers: dict[int, Answer] = {}
+    i, item = first
+    try:
+        while True:
+            if isinstance(item, Answer):
+                answers[i] = item
+                yield reply.end(i, item, last=len(answers) == n)
+            else:
+                yield reply.piece(i, item)
+            if len(answers) == n:
+                break
+            i, item = await anext(rest)
     except Exception as error:
         # The status is long sent; OpenAI's clients raise on an event that holds an error.
         _, body = describe(error, id_for_log)
         yield f"data: {json.dumps(body)}\n\n"
         return
-    for event in reply.ending(item, with_usage):
+    for event in reply.ending(list(answers.values())):
         yield event

@@ -6,11 +6,14 @@ short unless asked otherwise, since captions are.
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_serializer
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from serving.chat.fields import IGNORED, REFUSED
 from serving.wire import Wire
 
 INT64 = 2**63
+MAX_CHOICES = 8
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 class TextContent(Wire):
@@ -20,8 +23,9 @@ class TextContent(Wire):
 
 class ImageUrl(Wire):
     url: str = Field(description="data:image/...;base64,...")
-    # Every photograph is read at the trunk's one resolution; a wish for another cannot be met.
-    detail: Literal["auto"] = "auto"
+    detail: Literal["auto", "low", "high"] = Field(
+        "auto", description="Any means the same: the trunk has one resolution."
+    )
 
 
 class ImageContent(Wire):
@@ -100,42 +104,71 @@ Stop = Annotated[
 ]
 
 
+class JsonSchema(Wire):
+    """OpenAI's; an answer is held to the schema, `strict` or not."""
+
+    name: str = Field(max_length=64)
+    description: str | None = None
+    schema_: dict[str, Any] = Field(ANY_OBJECT, alias="schema", description="JSON schema.")
+    strict: bool = True
+
+
+class FreeText(Wire):
+    type: Literal["text"]
+
+
+class AnyJson(Wire):
+    type: Literal["json_object"]
+
+
+class SchemaJson(Wire):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+def _format_tag(asked: Any) -> str | None:
+    kind = asked.get("type") if isinstance(asked, dict) else getattr(asked, "type", None)
+    return f"<{kind}>" if kind in ("text", "json_object", "json_schema") else None
+
+
+ResponseFormat = Annotated[
+    Annotated[FreeText, Tag("<text>")]
+    | Annotated[AnyJson, Tag("<json_object>")]
+    | Annotated[SchemaJson, Tag("<json_schema>")],
+    Discriminator(
+        _format_tag,
+        custom_error_type="format_type",
+        custom_error_message="expected type 'text', 'json_object' or 'json_schema'",
+    ),
+]
+
+
 class ChatRequest(Wire):
     """The body of ``POST /v1/chat/completions``."""
 
-    unsupported: ClassVar = {
-        "audio": None,
-        "frequency_penalty": 0,
-        "function_call": "none",
-        "functions": [],
-        "logit_bias": {},
-        "logprobs": False,
-        "metadata": {},
-        "modalities": ["text"],
-        "moderation": None,
-        "parallel_tool_calls": True,
-        "prediction": None,
-        "presence_penalty": 0,
-        "prompt_cache_key": None,
-        "prompt_cache_options": None,
-        "prompt_cache_retention": None,
-        "reasoning_effort": "none",
-        "response_format": {"type": "text"},
-        "safety_identifier": None,
-        "service_tier": "auto",
-        "store": False,
-        "tool_choice": "none",
-        "tools": [],
-        "top_logprobs": 0,
-        "verbosity": None,
-        "web_search_options": None,
-    }
+    ignored: ClassVar = IGNORED
+    unsupported: ClassVar = {key: value for key, (value, _) in REFUSED.items()}
+    reasons: ClassVar = {key: reason for key, (_, reason) in REFUSED.items()}
 
     messages: list[ChatMessage] = Field(min_length=1, description="Ends with a user's turn.")
     model: str = Field(description="As GET /v1/models names it.")
     max_completion_tokens: int | None = Field(None, ge=1, description="Missing: 64.")
     max_tokens: int | None = Field(None, ge=1, description="Older name of the same.")
-    n: Literal[1] = Field(1, description="One answer a request.")
+    frequency_penalty: float = Field(
+        0.0, ge=-2, le=2, description="Taken off a token's logit each time it was said."
+    )
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="The same, once.")
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, max_length=300, description="Token id to what is added to its logit."
+    )
+    logprobs: bool = Field(False, description="Also the log-probability of each token, nats.")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=20, description="With logprobs: the likeliest at each place, so many."
+    )
+    n: int = Field(1, ge=1, le=MAX_CHOICES, description="How many answers.")
+    response_format: ResponseFormat = Field(
+        FreeText(type="text"), description="text, json_object or json_schema."
+    )
     seed: int | None = Field(
         None, ge=-INT64, lt=INT64, description="Same seed, same sample. Missing: a fresh one."
     )
@@ -144,80 +177,9 @@ class ChatRequest(Wire):
     stream_options: StreamOptions | None = None
     temperature: float = Field(0.0, ge=0, le=2, description="0, also when missing: greedy.")
     top_p: float = Field(1.0, gt=0, le=1)
-    user: str | None = Field(None, description="Read and not used.")
     # Checked by serving.steering_body; vlm.edits is the one reader of edits for all sides.
     steering: Any = Field(
         None,
         description='{"edits": [...], "recipe": {...}, "resolve_again": bool, "steer_from": {...}, '
         '"receipt": bool}; receipt is true with edits.',
     )
-
-
-class Steering(BaseModel):
-    """Ours, in the answer."""
-
-    receipt: dict[str, Any]
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class AnswerMessage(BaseModel):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-class Choice(BaseModel):
-    index: int = 0
-    message: AnswerMessage
-    logprobs: None = None
-    finish_reason: Literal["stop", "length"]
-
-
-class ChatCompletion(BaseModel):
-    """The answer; ``steering`` is there where edits were made or a receipt was asked for."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-    system_fingerprint: str
-    steering: Steering | None = None
-
-
-class Delta(BaseModel):
-    """What a chunk adds; OpenAI's leave out the keys that add nothing."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-
-    @model_serializer
-    def _only_what_is_set(self) -> dict[str, str]:
-        both = {"role": self.role, "content": self.content}
-        return {key: value for key, value in both.items() if value is not None}
-
-
-class ChunkChoice(BaseModel):
-    index: int = 0
-    delta: Delta
-    logprobs: None = None
-    finish_reason: Literal["stop", "length"] | None = None
-
-
-class ChatChunk(BaseModel):
-    """One event of a stream; ``steering`` comes in the last one."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: Usage | None = None
-    system_fingerprint: str
-    steering: Steering | None = None

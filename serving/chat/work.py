@@ -1,33 +1,17 @@
-"""From wire to pipeline and back: no HTTP here, and no model.
+"""From wire to pipeline: no HTTP here, and no model."""
 
-Chunks of a stream: the role, the text piece by piece, the reason it ended; then, where asked for,
-the token counts in a chunk without choices. The receipt is in the last of them.
-"""
+import json
+from dataclasses import replace
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
-from uuid import uuid4
-
-from serving.chat.wire import (
-    AnswerMessage,
-    ChatChunk,
-    ChatCompletion,
-    ChatMessage,
-    ChatRequest,
-    Choice,
-    ChunkChoice,
-    Delta,
-    Steering,
-    Usage,
-)
+from serving.chat.wire import ANY_OBJECT, ChatMessage, ChatRequest, ResponseFormat
 from serving.data_uri import read_image
 from serving.errors import ModelNotFoundError
 from serving.limits import Limits
 from serving.steering_body import read_steering
 from sparse_encoder.errors import SparsightError
-from vlm.pipeline import Answer, ImagePart, Message, Pipeline, Request, Sampling, TextPart
+from vlm.pipeline import ImagePart, Message, Pipeline, Request, Sampling, TextPart
+
+MAX_SCHEMA = 20_000  # characters
 
 
 def read_chat(body: ChatRequest, pipeline: Pipeline, limits: Limits) -> Request:
@@ -63,6 +47,13 @@ def read_chat(body: ChatRequest, pipeline: Pipeline, limits: Limits) -> Request:
     )
 
 
+def choices(body: ChatRequest, request: Request) -> list[Request]:
+    """The `n` requests of one body; with a seed, each draws by one of its own."""
+    seed = request.sampling.seed
+    seeds = [None if seed is None else seed + i for i in range(body.n)]
+    return [replace(request, sampling=replace(request.sampling, seed=one)) for one in seeds]
+
+
 def _sampling(body: ChatRequest, limits: Limits) -> Sampling:
     asked = {
         key: value
@@ -86,7 +77,43 @@ def _sampling(body: ChatRequest, limits: Limits) -> Sampling:
         top_p=body.top_p,
         seed=body.seed,
         stop=tuple(body.stop),
+        top_logprobs=_top_logprobs(body),
+        json_schema=_json_schema(body.response_format),
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        logit_bias=tuple((_token(key), value) for key, value in body.logit_bias.items()),
     )
+
+
+def _top_logprobs(body: ChatRequest) -> int | None:
+    if body.top_logprobs and not body.logprobs:
+        raise SparsightError(
+            "top_logprobs needs logprobs to be true; set it, or leave top_logprobs out",
+            param="top_logprobs",
+        )
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _json_schema(asked: ResponseFormat) -> str | None:
+    if asked.type == "text":
+        return None
+    schema = ANY_OBJECT if asked.type == "json_object" else asked.json_schema.schema_
+    text = json.dumps(schema)
+    if len(text) > MAX_SCHEMA:
+        raise SparsightError(
+            f"the JSON schema has {len(text):,} characters, at most {MAX_SCHEMA:,} are allowed",
+            param="response_format.json_schema.schema",
+        )
+    return text
+
+
+def _token(key: str) -> int:
+    if not key.isascii() or not key.isdecimal():
+        raise SparsightError(
+            f'logit_bias has the key {key[:40]!r}; expected token ids, such as "11"',
+            param="logit_bias",
+        )
+    return int(key)
 
 
 def _check_messages(messages: list[ChatMessage], limits: Limits) -> int:
@@ -145,83 +172,3 @@ def _read_message(message: ChatMessage, param: str, limits: Limits) -> Message:
         for j, part in enumerate(message.parts)
     )
     return Message("system" if message.role == "developer" else message.role, parts)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Puts one request's answer into wire form, under one id and time."""
-
-    model: str
-    fingerprint: str
-    id: str
-    created: int  # seconds since 1970
-
-    @classmethod
-    def of(cls, pipeline: Pipeline) -> "Reply":
-        return cls(pipeline.name, pipeline.fingerprint, f"chatcmpl-{uuid4().hex}", int(time.time()))
-
-    def completion(self, answer: Answer) -> dict[str, Any]:
-        """The JSON of a whole answer."""
-        message = AnswerMessage(content=answer.text)
-        whole = ChatCompletion(
-            id=self.id,
-            created=self.created,
-            model=self.model,
-            choices=[Choice(message=message, finish_reason=answer.finish_reason)],
-            usage=_usage(answer),
-            system_fingerprint=self.fingerprint,
-            steering=_steering(answer),
-        )
-        return whole.model_dump(exclude={"steering"} if whole.steering is None else None)
-
-    def opening(self, with_usage: bool) -> str:
-        """The first event."""
-        return self._event([ChunkChoice(delta=Delta(role="assistant", content=""))], with_usage)
-
-    def piece(self, text: str, with_usage: bool) -> str:
-        """An event with the next piece of the text."""
-        return self._event([ChunkChoice(delta=Delta(content=text))], with_usage)
-
-    def ending(self, answer: Answer, with_usage: bool) -> Iterator[str]:
-        """The last events, the end mark included."""
-        end = [ChunkChoice(delta=Delta(), finish_reason=answer.finish_reason)]
-        receipt = _steering(answer)
-        if with_usage:
-            yield self._event(end, with_usage)
-            yield self._event([], with_usage, usage=_usage(answer), steering=receipt)
-        else:
-            yield self._event(end, with_usage, steering=receipt)
-        yield "data: [DONE]\n\n"
-
-    def _event(
-        self,
-        choices: list[ChunkChoice],
-        with_usage: bool,
-        *,
-        usage: Usage | None = None,
-        steering: Steering | None = None,
-    ) -> str:
-        chunk = ChatChunk(
-            id=self.id,
-            created=self.created,
-            model=self.model,
-            choices=choices,
-            usage=usage,
-            system_fingerprint=self.fingerprint,
-            steering=steering,
-        )
-        # OpenAI's streams have a usage of null in every chunk but the last, if it was asked for.
-        absent = {key for key in ("usage", "steering") if getattr(chunk, key) is None}
-        data = chunk.model_dump_json(exclude=absent - {"usage"} if with_usage else absent)
-        return f"data: {data}\n\n"
-
-
-def _usage(answer: Answer) -> Usage:
-    prompt, completion = answer.n_prompt_tokens, answer.n_completion_tokens
-    return Usage(
-        prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
-    )
-
-
-def _steering(answer: Answer) -> Steering | None:
-    return None if answer.receipt is None else Steering(receipt=answer.receipt.to_json())

@@ -68,6 +68,7 @@ class FakePipeline:
     name = "fake"
     fingerprint = "f" * 64
     n_features = len(NAMES)
+    tokenizer = None
 
     def __init__(self) -> None:
         self.top_images = None

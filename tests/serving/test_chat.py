@@ -1,5 +1,6 @@
 """The chat endpoint as OpenAI's own client sees it."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import openai
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
+from serving.chat.fields import IGNORED, REFUSED
 from serving.chat.wire import ChatRequest
 
 EDITS = [{"concept": "dog", "op": "ablate"}, {"concept": "cat", "op": "clamp", "value": 1.0}]
@@ -160,13 +162,102 @@ def test_values_that_ask_for_nothing_are_accepted(client: openai.OpenAI, uri: st
         presence_penalty=0,
         logprobs=False,
         response_format={"type": "text"},
-        extra_body={"tools": None, "temperature": None, "steering": None},
+        store=True,
+        metadata={"a": "b"},
+        service_tier="flex",
+        extra_body={"tools": None, "temperature": None, "steering": None, "top_k": -1},
     )
 
 
-def test_every_field_of_the_openai_client_is_either_served_or_refused_by_name() -> None:
-    known = {*ChatRequest.model_fields, *ChatRequest.unsupported} - {"steering"}
-    assert known - {"stream"} == set(CompletionCreateParamsBase.__annotations__)
+def test_every_field_of_the_openai_client_is_served_read_past_or_refused_with_a_reason() -> None:
+    known = {*ChatRequest.model_fields, *IGNORED, *REFUSED}
+    assert set(CompletionCreateParamsBase.__annotations__) - known == set()
+    assert len(known) == len(ChatRequest.model_fields) + len(IGNORED) + len(REFUSED)
+    assert all(reason for _, reason in REFUSED.values())
+
+
+def test_each_detail_of_a_photograph_is_accepted(client: openai.OpenAI, uri: str) -> None:
+    for detail in ("auto", "low", "high"):
+        part = {"type": "image_url", "image_url": {"url": uri, "detail": detail}}
+        client.chat.completions.create(
+            model="fake", messages=[{"role": "user", "content": [part, turn(uri)["content"][1]]}]
+        )
+
+
+def test_several_answers_have_seeds_of_their_own_and_one_count_of_the_prompt(
+    client: openai.OpenAI, uri: str, pipeline: Any
+) -> None:
+    answer = client.chat.completions.create(
+        model="fake", messages=[turn(uri)], n=3, seed=5, extra_body={"steering": {"edits": EDITS}}
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert sorted(request.sampling.seed for request in pipeline.requests) == [5, 6, 7]
+    assert all("ablate dog" in choice.message.content for choice in answer.choices)
+    one = answer.usage.completion_tokens // 3
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (7, 7 + 3 * one)
+
+
+@pytest.mark.parametrize("with_usage", [False, True])
+def test_a_stream_of_several_answers_holds_each_whole(
+    client: openai.OpenAI, uri: str, pipeline: Any, with_usage: bool
+) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="fake",
+            messages=[turn(uri)],
+            n=3,
+            stream=True,
+            stream_options={"include_usage": with_usage},
+            extra_body={"steering": {"edits": EDITS}},
+        )
+    )
+    texts, ends = ["", "", ""], []
+    for chunk in chunks:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            ends += [choice.index] if choice.finish_reason else []
+    assert texts == ["1 photos, ablate dog, clamp cat, asked what?"] * 3
+    assert sorted(ends) == [0, 1, 2]
+    assert ["steering" in chunk.model_extra for chunk in chunks].index(True) == len(chunks) - 1
+    assert not with_usage or chunks[-1].usage.completion_tokens == 24
+    assert pipeline.closed_streams == 3
+
+
+def test_the_settings_of_a_draw_reach_the_pipeline(
+    client: openai.OpenAI, uri: str, pipeline: Any
+) -> None:
+    schema = {"type": "object", "properties": {"animal": {"type": "string"}}}
+    client.chat.completions.create(
+        model="fake",
+        messages=[turn(uri)],
+        frequency_penalty=0.5,
+        presence_penalty=-0.5,
+        logit_bias={"11": -100},
+        logprobs=True,
+        top_logprobs=2,
+        response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+    )
+    sampling = pipeline.requests[-1].sampling
+    assert (sampling.frequency_penalty, sampling.presence_penalty) == (0.5, -0.5)
+    assert (sampling.logit_bias, sampling.top_logprobs) == (((11, -100.0),), 2)
+    assert json.loads(sampling.json_schema) == schema
+
+
+def test_the_asynchronous_client_gets_the_same_answer_whole_and_streamed(
+    client: openai.OpenAI, url: str, uri: str
+) -> None:
+    body = {"model": "fake", "messages": [turn(uri)], "extra_body": {"steering": {"edits": EDITS}}}
+    expected = client.chat.completions.create(**body).choices[0].message.content
+
+    async def run() -> tuple[str, str]:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
+            whole = await client.chat.completions.create(**body)
+            text = ""
+            async for chunk in await client.chat.completions.create(**body, stream=True):
+                text += chunk.choices[0].delta.content or ""
+            return whole.choices[0].message.content, text
+
+    assert asyncio.run(run()) == (expected, expected)
 
 
 def test_a_refusal_before_the_first_piece_has_its_proper_status(

@@ -8,9 +8,10 @@ from torch import Tensor
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
-from vlm.decoding import Sampling, check_length, decode
+from vlm.decoding import check_length, decode
 from vlm.language_model import embed
 from vlm.pipeline import DEFAULT_PROMPT, Pipeline
+from vlm.sampling import Sampling
 from vlm.template import ImagePart, Message, TextPart, chat_pieces, end_of_turn
 
 BLOCK = 8  # codes that pass the language model at once; about 60 tokens each
@@ -48,7 +49,7 @@ class Captioner:
                 prompts = [torch.cat([self._before, one, self._after]) for one in soft]
             tokens: list[list[int]] = [[] for _ in prompts]
             for step in decode(self._model, prompts, [self._sampling] * len(prompts), self._end):
-                for i, token in step:
+                for i, token, _ in step:
                     if token != self._end:
                         tokens[i].append(token)
             out += tokens
