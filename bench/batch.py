@@ -213,7 +213,7 @@ def main(
             ("plain loop", lambda clock: plain_loop(pipeline, paths, max_tokens, clock)),
             ("batch", lambda clock: batch(pipeline, folder, pace, max_tokens, clock)),
         ):
-            pipeline._codes.clear()
+            pipeline.kept_codes.clear()
             runs[what] = measured(work)
         report(runs, photos)
 

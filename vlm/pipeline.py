@@ -4,7 +4,6 @@ decode image -> encode -> edit -> project -> generate. Not safe for threads: one
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from vlm.decoding import Chosen, decode
 from vlm.dose_warnings import dose_warnings
 from vlm.edits import Edit
 from vlm.guide import Guides
+from vlm.kept import Kept
 from vlm.language_model import embed, load_language_model, with_adapter
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.projector import Projector, ProjectorConfig
@@ -52,6 +52,7 @@ from vlm.template import (
 from vlm.watch import Watch
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
+KEPT_PROMPTS = 64  # requests whose soft tokens are kept, about 0.2 MB an image
 KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
 
 
@@ -105,11 +106,12 @@ class Pipeline:
         # Of a model whose features are an autoencoder's: what the projector reads in their place.
         self.reader = ReadThroughSae(encoder) if isinstance(encoder, SaeEncoder) else None
         self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
-        self.kept_images = KEPT_IMAGES  # more for who asks much about many images
         self.watch = Watch()
         self._end = end_of_turn(tokenizer)
-        self._codes: OrderedDict[str, Codes] = OrderedDict()
-        self._text_codes: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        # By everything that they depend on, see vlm/kept.py; /metrics has their counts.
+        self.kept_codes: Kept[tuple[str, str], Codes] = Kept(KEPT_IMAGES)
+        self.kept_soft: Kept[tuple[str, str], Tensor] = Kept(KEPT_PROMPTS)
+        self.kept_texts: Kept[tuple[str, ...], Tensor] = Kept(KEPT_TEXTS)
         self._guides = Guides(tokenizer, int(model.config.vocab_size), self._end)
 
     @classmethod
@@ -153,20 +155,20 @@ class Pipeline:
         """Codes of the images in order; an image seen lately is not encoded again."""
         if not images:
             raise SparsightError("there is no image to encode; add one to the request")
-        found = {i.sha256: self._codes[i.sha256] for i in images if i.sha256 in self._codes}
-        for image in images:
-            if image.sha256 in found:
-                self.watch.recalled()
-                continue
+        return Codes.cat([self._code(image) for image in images])
+
+    def _code(self, image: DecodedImage) -> Codes:
+        def make() -> Codes:
             began = time.perf_counter()
-            found[image.sha256] = self._encode(image)
+            made = self._encode(image)
             self.watch.encoded(time.perf_counter() - began)
-        for digest, codes in found.items():
-            self._codes[digest] = codes
-            self._codes.move_to_end(digest)
-        while len(self._codes) > self.kept_images:
-            self._codes.popitem(last=False)
-        return Codes.cat([found[i.sha256] for i in images])
+            return made
+
+        hits = self.kept_codes.hits
+        codes = self.kept_codes.get((self.fingerprint, image.sha256), make)
+        if self.kept_codes.hits > hits:
+            self.watch.recalled()
+        return codes
 
     def _encode(self, image: DecodedImage) -> Codes:
         # A dense control has codes that `encode_images` refuses, for they cannot be steered.
@@ -198,13 +200,8 @@ class Pipeline:
         Kept by all texts of a call: what else is in a batch may change the last bits of a code, and
         a receipt has to come out the same at any time.
         """
-        key = tuple(texts)
-        if key not in self._text_codes:
-            self._text_codes[key] = self.encoder.encode_texts(texts)
-        self._text_codes.move_to_end(key)
-        while len(self._text_codes) > KEPT_TEXTS:
-            self._text_codes.popitem(last=False)
-        return self._text_codes[key]
+        key = (self.fingerprint, *texts)
+        return self.kept_texts.get(key, lambda: self.encoder.encode_texts(texts))
 
     def asked_edits(self, codes: Codes, request: Request) -> AskedEdits:
         """All edits of a request whose images have these codes."""
@@ -321,7 +318,11 @@ class Pipeline:
         read = steered.codes
         if self.reader is not None and request.codes is None:
             read = self.reader(images, codes, steered.codes)
-        return SoftPrompt(pieces, tuple(self.soft_tokens(read)), receipt)
+        return SoftPrompt(pieces, tuple(self._soft(read)), receipt)
+
+    def _soft(self, codes: Codes) -> Tensor:
+        key = (self.fingerprint, codes.sha256())
+        return self.kept_soft.get(key, lambda: self.soft_tokens(codes))
 
     def soft_tokens(self, codes: Codes) -> Tensor:
         """Input vectors (images, tokens, hidden) of the language model."""

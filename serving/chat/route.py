@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -16,6 +18,7 @@ from serving.chat.wire import ChatRequest
 from serving.chat.work import choices, read_chat
 from serving.errors import describe, request_id
 from serving.gateway import Gateway, body_schema
+from serving.steered_answer import check_steered
 from vlm.pipeline import Answer
 from vlm.pipeline import Request as Asked
 
@@ -49,7 +52,8 @@ def chat_routes(gateway: Gateway) -> APIRouter:
         except BaseException:
             streams.cancel()
             raise
-        events = _events(first, items, reply, len(requests), request_id(http))
+        checked = [partial(_checked, gateway, one) for one in requests]
+        events = _events(first, items, reply, checked, request_id(http))
         return EventStream(events, streams)
 
     return router
@@ -76,10 +80,17 @@ async def _answers(gateway: Gateway, requests: Sequence[Asked]) -> list[Answer]:
     """All answers; where one fails, so do the rest."""
     tasks = [asyncio.ensure_future(gateway.worker.answer(request)) for request in requests]
     try:
-        return await asyncio.gather(*tasks)
+        answers = await asyncio.gather(*tasks)
+        return [_checked(gateway, *pair) for pair in zip(requests, answers, strict=True)]
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _checked(gateway: Gateway, request: Asked, answer: Answer) -> Answer:
+    """What may go out, without a receipt where none is wanted."""
+    check_steered(request, answer, gateway.pipeline.fingerprint)
+    return answer if request.want_receipt else replace(answer, receipt=None)
 
 
 def _streams(gateway: Gateway, requests: Sequence[Asked]) -> Streams:
@@ -95,8 +106,14 @@ def _streams(gateway: Gateway, requests: Sequence[Asked]) -> Streams:
 
 
 async def _events(
-    first: Item, rest: AsyncIterator[Item], reply: Reply, n: int, id_for_log: str
+    first: Item,
+    rest: AsyncIterator[Item],
+    reply: Reply,
+    checked: Sequence[Callable[[Answer], Answer]],
+    id_for_log: str,
 ) -> AsyncIterator[str]:
+    """One stream of all answers, each looked at once more by its `checked` before it ends."""
+    n = len(checked)
     for i in range(n):
         yield reply.opening(i)
     answers: dict[int, Answer] = {}
@@ -104,8 +121,8 @@ async def _events(
     try:
         while True:
             if isinstance(item, Answer):
-                answers[i] = item
-                yield reply.end(i, item, last=len(answers) == n)
+                answers[i] = checked[i](item)
+                yield reply.end(i, answers[i], last=len(answers) == n)
             else:
                 yield reply.piece(i, item)
             if len(answers) == n:

@@ -15,7 +15,7 @@ def test_loop_and_batch_say_the_same_and_their_time_is_split(tmp_path: Path) -> 
     plain, wall, _, clock = measured(lambda clock: plain_loop(pipeline, paths, 4, clock))
     assert set(clock.spent) == {"decode", "encode", "LLM"}
     assert 0 < sum(clock.spent.values()) <= wall
-    pipeline._codes.clear()
+    pipeline.kept_codes.clear()
     ours, wall, _, clock = measured(
         lambda clock: batch(pipeline, tmp_path, Pace(batch_size=3, workers=0), 4, clock)
     )

@@ -166,7 +166,7 @@ class FakePipeline:
             finish_reason="stop" if kept == words else "length",
             n_prompt_tokens=7,
             n_completion_tokens=len(kept),
-            receipt=receipt if request.want_receipt else None,
+            receipt=receipt if request.want_receipt or request.is_steered else None,
         )
 
 

@@ -73,7 +73,7 @@ def measure_steering(
     shards, for the dense baselines. Raises SparsightError where there is nothing to steer.
     """
     started = time.monotonic()
-    pipeline.kept_images = max(pipeline.kept_images, KEPT_IMAGES)
+    pipeline.kept_codes.most = max(pipeline.kept_codes.most, KEPT_IMAGES)
     chosen = {name: _drawn(samples, sizes, name) for name, samples in sets.items()}
     samples = [sample for found in chosen.values() for sample in found]
     book = AnswerBook(pipeline, pipeline.fingerprint, out / ANSWERS_FILE, on_progress=on_progress)
