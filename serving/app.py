@@ -11,6 +11,7 @@ from serving.access import Access
 from serving.batching import Worker
 from serving.chat.route import chat_routes
 from serving.departures import Departures
+from serving.embeddings.route import embedding_routes
 from serving.engines.engine import EngineMaker
 from serving.errors import add_error_handlers
 from serving.explain.route import explain_routes
@@ -31,6 +32,7 @@ from vlm.pipeline import Pipeline
 _ROUTES = (
     chat_routes,
     model_routes,
+    embedding_routes,
     locate_routes,  # before the features, which take any word for an index
     feature_routes,
     explain_routes,

@@ -151,6 +151,11 @@ class Pipeline:
     def n_features(self) -> int:
         return self.encoder.config.features
 
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return int(self.model.config.max_position_embeddings)
+
     def encode(self, images: Sequence[DecodedImage]) -> Codes:
         """Codes of the images in order; an image seen lately is not encoded again."""
         if not images:

@@ -1,12 +1,16 @@
 """``GET /v1/models`` and ``GET /v1/models/{id}``: one server, one model."""
 
 import time
+from importlib.util import find_spec
 
 from fastapi import APIRouter
 
+from serving.chat.wire import MAX_CHOICES
 from serving.errors import ModelNotFoundError
 from serving.gateway import Gateway
-from serving.models.wire import ModelCard, ModelList, ModelSteering
+from serving.models.wire import Capabilities, ModelCard, ModelList, ModelSteering
+
+OPENAI_ROUTES = ("/v1/chat/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
 
 
 def model_routes(gateway: Gateway) -> APIRouter:
@@ -17,6 +21,7 @@ def model_routes(gateway: Gateway) -> APIRouter:
         id=pipeline.name,
         created=int(time.time()),
         steering=ModelSteering(fingerprint=pipeline.fingerprint, n_features=pipeline.n_features),
+        capabilities=_capabilities(gateway),
     )
 
     @router.get("/v1/models")
@@ -34,3 +39,15 @@ def model_routes(gateway: Gateway) -> APIRouter:
         return card
 
     return router
+
+
+def _capabilities(gateway: Gateway) -> Capabilities:
+    return Capabilities(
+        endpoints=[*OPENAI_ROUTES],
+        json_schema=find_spec("llguidance") is not None,
+        max_images=gateway.limits.max_images,
+        max_tokens=gateway.limits.max_tokens,
+        max_choices=MAX_CHOICES,
+        context=gateway.pipeline.context,
+        embedding_size=gateway.pipeline.n_features,
+    )

@@ -69,6 +69,7 @@ class FakePipeline:
     fingerprint = "f" * 64
     n_features = len(NAMES)
     tokenizer = None
+    context = 512
 
     def __init__(self) -> None:
         self.top_images = None
@@ -76,6 +77,7 @@ class FakePipeline:
         # "animal" is near the cat and a bit the dog; their head rows point nearly the same way.
         self.encoder = SimpleNamespace(
             encode_texts=text_codes,
+            text_trunk=SimpleNamespace(),
             image_head=SimpleNamespace(
                 weight=torch.tensor([[1.0, 0.1], [1.0, 0.0]] + (len(NAMES) - 2) * [[0.0, 1.0]])
             ),

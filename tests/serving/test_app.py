@@ -18,6 +18,9 @@ def test_the_model_is_listed_and_found_by_its_name(url: str) -> None:
             "fingerprint": "f" * 64,
             "n_features": 8,
         }
+        can = client.models.retrieve("fake").capabilities
+        assert (can["max_choices"], can["context"], can["embedding_size"]) == (8, 512, 8)
+        assert can["tools"] is False and "/v1/embeddings" in can["endpoints"]
         with pytest.raises(openai.NotFoundError, match="'fake'"):
             client.models.retrieve("other/model")
 

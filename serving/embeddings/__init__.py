@@ -1,0 +1,1 @@
+"""Codes of texts and photographs as embeddings, OpenAI's ``POST /v1/embeddings``."""
