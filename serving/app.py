@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serving.access import Access
+from serving.batches.answers import answer_line
+from serving.batches.route import batch_routes
+from serving.batches.runner import BatchRunner
 from serving.batching import Worker
 from serving.chat.route import chat_routes
 from serving.departures import Departures
@@ -16,6 +20,8 @@ from serving.engines.engine import EngineMaker
 from serving.errors import add_error_handlers
 from serving.explain.route import explain_routes
 from serving.features.route import feature_routes
+from serving.files.route import file_routes
+from serving.files.store import FileStore
 from serving.gateway import Gateway
 from serving.health.route import health_routes
 from serving.keys import KeyRing
@@ -33,6 +39,8 @@ _ROUTES = (
     chat_routes,
     model_routes,
     embedding_routes,
+    file_routes,
+    batch_routes,
     locate_routes,  # before the features, which take any word for an index
     feature_routes,
     explain_routes,
@@ -54,12 +62,14 @@ def create_app(
     keys: Path | None = None,
     cors_origins: Sequence[str] = (),
     engine: EngineMaker | None = None,
+    files: Path | None = None,
 ) -> FastAPI:
     """The application over `pipeline`, which belongs to its worker thread from here on.
 
     keys: file of API keys; without one, anybody who reaches the port may ask. cors_origins: whose
     pages may read answers in a browser. engine: makes what answers chats; None leaves them to the
-    worker, that is to transformers.
+    worker, that is to transformers. files: folder of the files and batches that clients leave here;
+    None: there are none.
     The thread ends with the application's lifespan; where none is run, ``app.state.gateway.worker``
     has `close`.
     """
@@ -67,12 +77,19 @@ def create_app(
     metrics = Metrics()
     ring = None if keys is None else KeyRing(keys)
     tracer = find_tracer()
+    store = None if files is None else FileStore(files)  # first: what it refuses starts no thread
+    batches = None if store is None else BatchRunner(store, limits.max_body_bytes)
     worker = Worker(pipeline, limits, metrics)
-    gateway = Gateway(pipeline, worker, engine(worker) if engine else worker, limits, metrics)
+    answering = engine(worker) if engine else worker
+    gateway = Gateway(pipeline, worker, answering, limits, metrics, store, batches)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if batches is not None:
+            batches.start(partial(answer_line, gateway))
         yield
+        if batches is not None:
+            await batches.close()
         await gateway.engine.aclose()
         gateway.worker.close()
 

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 import anyio
 from starlette.requests import Request
 
+from serving.batches.runner import BatchRunner
 from serving.batching import Worker
 from serving.body import read_body, read_object
 from serving.engines.engine import Engine
+from serving.files.store import FileStore
 from serving.limits import Limits
 from serving.metrics import Metrics
 from serving.wire import Wire, parse_wire
@@ -35,6 +37,8 @@ class Gateway:
     engine: Engine
     limits: Limits
     metrics: Metrics
+    files: FileStore | None = None
+    batches: BatchRunner | None = None  # where there are files
     readers: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,6 +51,14 @@ class Gateway:
 
         def work() -> T:
             return then(parse_wire(kind, read_object(body)))
+
+        return await anyio.to_thread.run_sync(work, limiter=self.readers)
+
+    async def parsed(self, data: Mapping[str, Any], kind: type[W], then: Callable[[W], T]) -> T:
+        """`then(body)` of an object that was read already, as `kind`, off the event loop."""
+
+        def work() -> T:
+            return then(parse_wire(kind, data))
 
         return await anyio.to_thread.run_sync(work, limiter=self.readers)
 

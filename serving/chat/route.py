@@ -1,9 +1,7 @@
 """``POST /v1/chat/completions``: HTTP only."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -12,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from serving.batching import Stream
 from serving.chat.answer_wire import ChatCompletion
+from serving.chat.complete import answer_all, checked
 from serving.chat.reply import Reply
 from serving.chat.streams import Item, Streams
 from serving.chat.wire import ChatRequest
 from serving.chat.work import choices, read_chat
 from serving.errors import describe, request_id
 from serving.gateway import Gateway, body_schema
-from serving.steered_answer import check_steered
 from vlm.pipeline import Answer
 from vlm.pipeline import Request as Asked
 
@@ -43,7 +41,7 @@ def chat_routes(gateway: Gateway) -> APIRouter:
         reply = Reply.of(gateway.pipeline, body)
         requests = choices(body, request)
         if not body.stream:
-            return JSONResponse(reply.completion(await _answers(gateway, requests)))
+            return JSONResponse(reply.completion(await answer_all(gateway, requests)))
         streams = _streams(gateway, requests)
         items = aiter(streams)
         try:
@@ -52,8 +50,8 @@ def chat_routes(gateway: Gateway) -> APIRouter:
         except BaseException:
             streams.cancel()
             raise
-        checked = [partial(_checked, gateway, one) for one in requests]
-        events = _events(first, items, reply, checked, request_id(http))
+        checks = [partial(checked, gateway, one) for one in requests]
+        events = _events(first, items, reply, checks, request_id(http))
         return EventStream(events, streams)
 
     return router
@@ -76,23 +74,6 @@ class EventStream(StreamingResponse):
             self._stream.cancel()
 
 
-async def _answers(gateway: Gateway, requests: Sequence[Asked]) -> list[Answer]:
-    """All answers; where one fails, so do the rest."""
-    tasks = [asyncio.ensure_future(gateway.worker.answer(request)) for request in requests]
-    try:
-        answers = await asyncio.gather(*tasks)
-        return [_checked(gateway, *pair) for pair in zip(requests, answers, strict=True)]
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _checked(gateway: Gateway, request: Asked, answer: Answer) -> Answer:
-    """What may go out, without a receipt where none is wanted."""
-    check_steered(request, answer, gateway.pipeline.fingerprint)
-    return answer if request.want_receipt else replace(answer, receipt=None)
-
-
 def _streams(gateway: Gateway, requests: Sequence[Asked]) -> Streams:
     """A stream an answer; none is left open where one of them is refused."""
     streams: list[Stream] = []
@@ -109,11 +90,11 @@ async def _events(
     first: Item,
     rest: AsyncIterator[Item],
     reply: Reply,
-    checked: Sequence[Callable[[Answer], Answer]],
+    checks: Sequence[Callable[[Answer], Answer]],
     id_for_log: str,
 ) -> AsyncIterator[str]:
-    """One stream of all answers, each looked at once more by its `checked` before it ends."""
-    n = len(checked)
+    """One stream of all answers, each looked at once more by its check before it ends."""
+    n = len(checks)
     for i in range(n):
         yield reply.opening(i)
     answers: dict[int, Answer] = {}
@@ -121,7 +102,7 @@ async def _events(
     try:
         while True:
             if isinstance(item, Answer):
-                answers[i] = checked[i](item)
+                answers[i] = checks[i](item)
                 yield reply.end(i, answers[i], last=len(answers) == n)
             else:
                 yield reply.piece(i, item)

@@ -78,6 +78,11 @@ from serving.cli.progress import StderrProgress
     show_default=True,
     help="From which lines on; info has one for each request.",
 )
+@click.option(
+    "--files",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for /v1/files and /v1/batches; without it there are none.",
+)
 def serve(
     host: str,
     port: int,
@@ -94,6 +99,7 @@ def serve(
     grace_s: int,
     log_format: Literal["text", "json"],
     log_level: str,
+    files: Path | None,
 ) -> None:
     """Serve OpenAI's API with steering, and a page to try it.
 
@@ -132,6 +138,7 @@ def serve(
         keys=keys,
         cors_origins=cors_origins,
         engine=chosen.maker,
+        files=files,
     )
     photo = example_photo() if keys is None else None  # no key of ours could be in it
     curl = example_curl(url, pipeline.name, photo) if photo is not None else None

@@ -1,0 +1,1 @@
+"""Many requests as one file, OpenAI's ``/v1/batches``."""
