@@ -31,6 +31,7 @@ from serving.metrics import Metrics
 from serving.models.route import model_routes
 from serving.observed import Observed
 from serving.recipe.route import recipe_routes
+from serving.schema import add_schema
 from serving.steering.route import steering_routes
 from serving.tracing import find_tracer
 from vlm.pipeline import Pipeline
@@ -119,6 +120,7 @@ def create_app(
             expose_headers=["x-request-id", "retry-after"],
         )
     app.add_middleware(Observed, metrics=metrics, tracer=tracer)
+    add_schema(app)
     for mount in mounts:
         mount(app)
     return app

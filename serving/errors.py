@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.schema import methods_of
 from sparse_encoder.errors import SparsightError
 
 # In an ASGI scope: the code of the error that a request got, and whether its client left early.
@@ -126,12 +127,15 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
     message, code = f"{place}: {error.detail}", "http_error"
     if error.status_code == 404:
         message, code = f"no such route: {place}; /openapi.json lists them", "unknown_route"
+    headers = dict(error.headers or {})
     if error.status_code == 405:
-        allowed = Headers(error.headers).get("allow", "another method")
-        message, code = f"wrong method: {place}; use {allowed}", "method_not_allowed"
+        # The router names the methods of the first of the path's routes alone.
+        named = {Headers(error.headers).get("allow", "another method")}
+        headers = {"allow": ", ".join(sorted(named | methods_of(request.app, request.url.path)))}
+        message, code = f"wrong method: {place}; use {headers['allow']}", "method_not_allowed"
     request.scope[REFUSAL] = code
     body = envelope(message, kind="invalid_request_error", code=code)
-    return JSONResponse(body, error.status_code, headers=dict(error.headers or {}))
+    return JSONResponse(body, error.status_code, headers=headers)
 
 
 class RequestIds:

@@ -28,7 +28,13 @@ def chat_routes(gateway: Gateway) -> APIRouter:
     @router.post(
         "/v1/chat/completions",
         response_model=None,
-        responses={200: {"model": ChatCompletion}},
+        responses={
+            200: {
+                "model": ChatCompletion,
+                "description": "The answer; with `stream`, ChatChunk events.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            }
+        },
         openapi_extra=body_schema(ChatRequest),
     )
     async def chat_completions(http: Request) -> Response:

@@ -1,14 +1,20 @@
 """The reference pages say what the program does."""
 
+import json
 import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import render_openapi
 from pydantic import BaseModel
 from render_cli_reference import TARGET, render
 
-from serving.chat.wire import ChatRequest
+from serving.batches.wire import Batch, BatchLine, BatchRequest
+from serving.chat.answer_wire import Logprob
+from serving.chat.fields import IGNORED, REFUSED
+from serving.chat.wire import ChatRequest, JsonSchema
+from serving.embeddings.wire import MAX_INPUTS, EmbeddingRequest, SparseEmbedding
 from serving.features.wire import (
     Activations,
     ActivationsRequest,
@@ -20,7 +26,9 @@ from serving.features.wire import (
     SparseCode,
     SparseCodes,
 )
+from serving.files.wire import FileObject
 from serving.limits import Limits
+from serving.models.wire import Capabilities
 from serving.recipe.wire import RecipeRequest
 from serving.steering.wire import SweepAnswer, SweepRequest, SweepResult, SweepUsage
 from serving.steering_body import KEYS as STEERING_KEYS
@@ -39,6 +47,10 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
+def _keys(kind: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in kind.model_fields.items()]
+
+
 def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
     # Line breaks are click's, and differ between its versions.
     assert _spaced(TARGET.read_text(encoding="utf-8")) == _spaced(render()), (
@@ -46,10 +58,26 @@ def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
     )
 
 
+def test_the_committed_openapi_file_is_what_the_server_says() -> None:
+    committed = json.loads(render_openapi.TARGET.read_text(encoding="utf-8"))
+    assert committed == json.loads(render_openapi.render()), (
+        "docs/reference/openapi.json is stale; run python tests/docs/render_openapi.py"
+    )
+
+
 @pytest.mark.parametrize(
     "kind",
     [
         ChatRequest,
+        Logprob,
+        JsonSchema,
+        EmbeddingRequest,
+        SparseEmbedding,
+        Capabilities,
+        FileObject,
+        BatchRequest,
+        BatchLine,
+        Batch,
         ActivationsRequest,
         Activations,
         ActiveFeature,
@@ -67,13 +95,18 @@ def test_the_command_line_page_is_what_the_commands_say_of_themselves() -> None:
     ],
 )
 def test_every_key_of_the_http_api_is_described(kind: type[BaseModel]) -> None:
-    assert [key for key in kind.model_fields if f"`{key}`" not in HTTP] == []
+    assert [key for key in _keys(kind) if f"`{key}`" not in HTTP] == []
+
+
+def test_every_key_of_openais_and_vllms_that_is_not_served_is_in_the_table() -> None:
+    assert [key for key in (*IGNORED, *REFUSED) if f"`{key}`" not in HTTP] == []
 
 
 def test_the_limits_of_the_gateway_are_the_documented_ones() -> None:
     limits = Limits()
     for words in (
         f"at most {limits.max_images} a request",
+        f"up to {MAX_INPUTS} of them",
         f"at most {limits.max_tokens}",
         f"at most {MAX_SWEEP}; 0 takes",
         ", ".join(f"{dose:g}" for dose in SWEEP_DOSES),

@@ -77,3 +77,18 @@ def test_pages_are_mounted_beside_the_api(pipeline: Any, serve: Any) -> None:
 def test_every_answer_has_a_request_id(http: httpx.Client) -> None:
     ids = {http.get(f"/{path}").headers["x-request-id"] for path in ("health", "nothing")}
     assert len(ids) == 2
+
+
+def test_a_wrong_method_is_told_all_that_the_path_has(http: httpx.Client) -> None:
+    answer = http.put("/v1/files")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    answer = http.put("/v1/files/file-1")
+    assert answer.headers["allow"] == "DELETE, GET"
+
+
+def test_the_schema_says_which_errors_come_and_none_of_another_kind(http: httpx.Client) -> None:
+    schema = http.get("/openapi.json").json()
+    operations = [one for path in schema["paths"].values() for one in path.values()]
+    assert all("422" not in one["responses"] for one in operations)
+    assert all("default" in one["responses"] for one in operations)
+    assert "ValidationError" not in schema["components"]["schemas"]
