@@ -28,11 +28,11 @@ from serving.engines.vllm_http import PATH
 from sparse_encoder.dataset import find_shards, read_samples
 from sparse_encoder.image import decode_image
 from sparse_encoder.whole_file import write_whole
-from vlm.decoding import Sampling
 from vlm.edits import Edit
 from vlm.language_model import embed
 from vlm.merged_checkpoint import cached_merged
 from vlm.pipeline import DEFAULT_PROMPT, Pipeline, Request, caption_request
+from vlm.sampling import Sampling
 
 PROMPTS = (
     DEFAULT_PROMPT,

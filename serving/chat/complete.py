@@ -29,7 +29,7 @@ async def complete_chat(gateway: Gateway, data: Mapping[str, Any]) -> dict[str, 
 
 async def answer_all(gateway: Gateway, requests: Sequence[Request]) -> list[Answer]:
     """All answers, each checked; where one fails, so do the rest."""
-    tasks = [asyncio.ensure_future(gateway.worker.answer(request)) for request in requests]
+    tasks = [asyncio.ensure_future(gateway.engine.answer(request)) for request in requests]
     try:
         answers = await asyncio.gather(*tasks)
     finally:

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serving.batching import Stream
 from serving.chat.answer_wire import ChatCompletion
 from serving.chat.complete import answer_all, checked
 from serving.chat.reply import Reply
 from serving.chat.streams import Item, Streams
 from serving.chat.wire import ChatRequest
 from serving.chat.work import choices, read_chat
+from serving.engines.engine import AnswerStream
 from serving.errors import describe, request_id
 from serving.gateway import Gateway, body_schema
 from vlm.pipeline import Answer
@@ -82,10 +82,10 @@ class EventStream(StreamingResponse):
 
 def _streams(gateway: Gateway, requests: Sequence[Asked]) -> Streams:
     """A stream an answer; none is left open where one of them is refused."""
-    streams: list[Stream] = []
+    streams: list[AnswerStream] = []
     try:
         for request in requests:
-            streams.append(gateway.worker.stream(request))
+            streams.append(gateway.engine.stream(request))
     except BaseException:
         Streams(streams).cancel()
         raise

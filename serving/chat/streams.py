@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from serving.batching import Stream
+from serving.engines.engine import AnswerStream
 from vlm.pipeline import Answer
 
 Item = tuple[int, str | Answer]
@@ -12,14 +12,14 @@ Item = tuple[int, str | Answer]
 class Streams:
     """Items of all streams as they come, each with the index of its answer."""
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    def __init__(self, streams: Sequence[AnswerStream]) -> None:
         self._streams = streams
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         """Ends when all have ended. Raises what the first of them to fail raised."""
         items: asyncio.Queue[Item | Exception] = asyncio.Queue()
 
-        async def read(i: int, stream: Stream) -> None:
+        async def read(i: int, stream: AnswerStream) -> None:
             try:
                 async for item in stream:
                     items.put_nowait((i, item))

@@ -6,6 +6,7 @@ template of the exported checkpoint goes round them. The tensor is built here an
 
 import base64
 import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparse_encoder.errors import SparsightError
-from vlm.decoding import Sampling
+from vlm.sampling import Sampling
 from vlm.template import Message, TextPart
 
 # What vLLM splices embeddings into; a text that holds it would move them.
@@ -46,6 +47,28 @@ def chat_body(
         body["stop"] = list(sampling.stop)
     if sampling.seed is not None:
         body["seed"] = sampling.seed % 2**63
+    return {**body, **_drawing(sampling)}
+
+
+def _drawing(sampling: Sampling) -> dict[str, Any]:
+    """What is asked for beyond temperature and top_p. Raises SparsightError for what is not here."""
+    if sampling.top_logprobs is not None:
+        raise SparsightError(
+            "log-probabilities are not handed on from vLLM; serve with --engine transformers, or "
+            "leave logprobs out",
+            param="logprobs",
+            code="unsupported_parameter",
+        )
+    body: dict[str, Any] = {}
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): value for token, value in sampling.logit_bias}
+    if sampling.json_schema is not None:
+        schema = {"name": "answer", "schema": json.loads(sampling.json_schema), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
 
 

@@ -7,9 +7,9 @@ import torch
 
 from bench.engines import COLUMNS, Compared, compare, row_of, write_row
 from tests.tiny_model import photo, tiny_pipeline
-from vlm.decoding import Sampling
 from vlm.language_model import embed
 from vlm.pipeline import Pipeline, caption_request
+from vlm.sampling import Sampling
 
 PAGE = f"# Title\n\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n\nMore.\n"
 

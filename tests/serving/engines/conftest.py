@@ -15,10 +15,11 @@ from serving.engines.pool import Pool
 from serving.engines.vllm_engine import VllmEngine
 from serving.limits import Limits
 from tests.tiny_model import tiny_pipeline
-from vlm.decoding import Sampling, decode
+from vlm.decoding import decode
 from vlm.language_model import embed
 from vlm.merged_checkpoint import served_name
 from vlm.pipeline import Pipeline
+from vlm.sampling import Sampling
 
 SITE = Path(__file__).parent / "fake_site"  # what an interpreter with vLLM has on its path
 NAME = served_name("tiny", "f" * 64)
