@@ -9,6 +9,7 @@ import httpx
 import pytest
 import torch
 
+from vlm.kept import Kept
 from vlm.pipeline import Pipeline
 
 
@@ -179,6 +180,7 @@ def test_bad_soft_tokens_are_stopped_at_the_gate(
     word: str,
 ) -> None:
     # Past the pipeline's own check: the gate has to hold by itself.
+    monkeypatch.setattr(tiny, "kept_soft", Kept(1))  # neither of other tests nor for them
     monkeypatch.setattr(tiny, "soft_tokens", lambda codes: spoil(tiny.projector(codes)))
     with gateway(fake.url) as url:
         answer = ask(url, chat(uri, steering=EDITS))
