@@ -45,7 +45,7 @@ def read_inputs(body: EmbeddingRequest, pipeline: Pipeline, limits: Limits) -> l
     for i, (item, uri) in enumerate(zip(body.input, uris, strict=True)):
         if uri is not None:
             place = f"input[{i}]" if isinstance(item, str) else f"input[{i}].image_url.url"
-            found.append(read_image(uri, param=place))
+            found.append(read_image(uri, param=place, limits=limits.image, remote=limits.remote))
         elif isinstance(item, str):
             found.append(item)
     return found
