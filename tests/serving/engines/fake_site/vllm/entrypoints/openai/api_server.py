@@ -26,6 +26,7 @@ class FakeVllm(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # of 5, many clients at once would find the connection reset
 
     def __init__(self, name, port=0, key=None, answer=None):
         super().__init__(("127.0.0.1", port), _Handler)
