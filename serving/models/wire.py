@@ -19,7 +19,7 @@ class Capabilities(BaseModel):
     input: list[str] = ["text", "image"]
     output: list[str] = ["text"]
     streaming: bool = True
-    logprobs: bool = True
+    logprobs: bool
     json_schema: bool  # whether response_format is there
     tools: bool = False
     max_images: int  # in one request
