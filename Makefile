@@ -1,13 +1,14 @@
 # make run    serve the API and the demo page on 127.0.0.1:8000
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
 # make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
+# make soak   a server under 10,000 hostile requests and 200 slow readers (a quarter of an hour)
 # make check  the fast subset: format, lint, types, layers, large files, unit tests
 # Each target installs into .venv first; a second call finds that done.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test test-vllm vllm check lint format install clean
+.PHONY: run test test-vllm vllm soak check lint format install clean
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
@@ -28,11 +29,14 @@ run: $(VENV)/.installed
 	$(BIN)/sparsight serve --demo --host $(HOST) --port $(PORT)
 
 # Tests reach no model hub and send no usage data, whatever a library would like to do.
-test test-vllm check: export HF_HUB_OFFLINE = 1
-test test-vllm check: export GRADIO_ANALYTICS_ENABLED = False
+test test-vllm soak check: export HF_HUB_OFFLINE = 1
+test test-vllm soak check: export GRADIO_ANALYTICS_ENABLED = False
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not vllm" --session-timeout=$(TEST_TIME)
+	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak" --session-timeout=$(TEST_TIME)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m soak
 
 vllm: $(VLLM_VENV)/.installed
 
@@ -41,7 +45,7 @@ test-vllm: $(VENV)/.installed-dev $(VLLM_VENV)/.installed
 		$(BIN)/python -m pytest -m vllm --session-timeout=$(TEST_TIME)
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm"
+	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm and not soak"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -141,7 +141,7 @@ def model(model_folder: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(
-    "n", [400, pytest.param(10_000, marks=(pytest.mark.slow, pytest.mark.timeout(2400)))]
+    "n", [400, pytest.param(10_000, marks=(pytest.mark.soak, pytest.mark.timeout(2400)))]
 )
 def test_a_flood_of_hostile_requests_breaks_nothing(
     n: int, model: Server, model_folder: Path
@@ -228,7 +228,7 @@ def test_told_to_stop_it_finishes_its_streams_or_says_that_they_broke_off(tmp_pa
         assert "Traceback" not in (tmp_path / "errors").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_200_readers_that_do_not_read_hold_up_nobody(tmp_path: Path) -> None:
     with server("0.0", tmp_path) as target:
         memory = target.memory_mb
