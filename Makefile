@@ -1,7 +1,7 @@
 # make run    serve the API and the demo page on 127.0.0.1:8000
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
 # make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
-# make soak   a server under 10,000 hostile requests and 200 slow readers (a quarter of an hour)
+# make soak   a server under 10,000 hostile requests and 200 slow readers (minutes)
 # make check  the fast subset: format, lint, types, layers, large files, unit tests
 # Each target installs into .venv first; a second call finds that done.
 

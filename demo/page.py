@@ -7,6 +7,7 @@ import os
 
 import gradio as gr
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from gradio.themes.utils.fonts import LocalFont
 
 from demo.client import GatewayClient
@@ -30,6 +31,8 @@ h1, h2, strong, button { font-weight: 700 !important; }
 
 def mount(app: FastAPI, api_url: str) -> FastAPI:
     """`app` with the page at /demo, which calls the gateway at `api_url`."""
+    # The gateway redirects nothing by itself, and Gradio's application begins at the slash.
+    app.add_api_route(PATH, lambda: RedirectResponse(f"{PATH}/"), include_in_schema=False)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         build(api_url),

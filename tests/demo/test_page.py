@@ -32,6 +32,7 @@ def page_url(fakes: ModuleType) -> Any:
     fakes.bind = lambda host, _: original(host, port)
     try:
         with fakes.served(fakes.FakePipeline(), mounts=[lambda app: mount(app, address)]) as url:
+            fakes.bind = original  # other servers may start meanwhile
             yield url
     finally:
         fakes.bind = original
@@ -41,6 +42,11 @@ def test_the_page_and_the_api_live_in_one_process(page_url: str) -> None:
     page = httpx.get(f"{page_url}/demo/")
     assert page.status_code == 200 and "Sparsight" in page.text
     assert httpx.get(f"{page_url}/v1/models").status_code == 200
+
+
+def test_the_address_that_is_printed_opens_the_page(page_url: str) -> None:
+    page = httpx.get(f"{page_url}/demo", follow_redirects=True)
+    assert page.status_code == 200 and page.url.path == "/demo/"
 
 
 def test_the_page_loads_nothing_from_elsewhere(page_url: str) -> None:
