@@ -249,11 +249,11 @@ def test_no_retry_answers_a_steered_request_without_its_edits(pipeline: Any, uri
     requests = [replace(r, edits=(Edit(op="ablate", concept="dog"),)) for r in asked()[:4]]
     make, failed = pipeline.answer, []
 
-    def fails_once(batch: Sequence[Request]) -> list[Answer]:
+    def fails_once(batch: Sequence[Request], **how: Any) -> list[Answer]:
         if len(batch) > 1:
             failed.append(len(batch))
             raise RuntimeError("a fault that one request brings to all")
-        return list(make(batch))
+        return list(make(batch, **how))
 
     pipeline.answer = fails_once
 
