@@ -67,7 +67,7 @@ def test_schemathesis_finds_no_fault_of_ours_and_no_answer_outside_the_schema(
     assert len(operations) > 18
     for operation in operations:
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy())
         def try_it(case: Any) -> None:
             case.call_and_validate(base_url=url, timeout=60, excluded_checks=left_out)

@@ -127,7 +127,7 @@ def test_texts_meet_directions_of_the_embedding_in_the_joint_space(tmp_path: Pat
     assert torch.allclose(encoder.encode_texts(["a dog"])[0], plain, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31 - 1),
     how=st.sampled_from(["none", "layer_norm", "constant_norm_rescale"]),

@@ -83,7 +83,7 @@ def unsteered(encoder: SparseEncoder, cells: Tensor) -> Codes:
     return Codes.cat([encoder.code_of_cells(image) for image in cells])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=seeds,
     features=st.lists(st.integers(0, FEATURES - 1), max_size=3, unique=True),
@@ -103,7 +103,7 @@ def test_edits_that_change_nothing_give_the_same_bits(
     assert found.codes.sha256() == unsteered(encoder, cells).sha256()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, feature=st.integers(0, FEATURES - 1))
 def test_an_image_and_cells_that_no_edit_reaches_keep_their_bits(
     encoder: SparseEncoder, seed: int, feature: int

@@ -31,7 +31,7 @@ def codes(seed: int, n: int = 30, features: int = 9) -> Tensor:
     return (torch.randn(n, features, generator=random) - 0.3).relu()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31 - 1), held=st.sampled_from([1, 20, 10_000]))
 def test_best_and_own_matches_are_those_of_the_whole_matrix(seed: int, held: int) -> None:
     later, earlier = codes(seed), codes(seed + 1)
