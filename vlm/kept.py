@@ -22,6 +22,9 @@ class Kept(Generic[K, V]):
         self.hits = 0
         self.misses = 0
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of `key`, made where it is not there."""
         if key in self._values:

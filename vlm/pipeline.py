@@ -169,11 +169,10 @@ class Pipeline:
             self.watch.encoded(time.perf_counter() - began)
             return made
 
-        hits = self.kept_codes.hits
-        codes = self.kept_codes.get((self.fingerprint, image.sha256), make)
-        if self.kept_codes.hits > hits:
+        key = (self.fingerprint, image.sha256)
+        if key in self.kept_codes:
             self.watch.recalled()
-        return codes
+        return self.kept_codes.get(key, make)
 
     def _encode(self, image: DecodedImage) -> Codes:
         # A dense control has codes that `encode_images` refuses, for they cannot be steered.

@@ -11,6 +11,14 @@ from serving.cli.options import read_settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the run's result.",
+)
+_dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Print what the run would take, and stop."
+)
 _settings_option = click.option(
     "--set",
     "settings",
@@ -85,13 +93,9 @@ def train() -> None:
     metavar="NAME|PATH",
     help="A CLIP checkpoint of OpenCLIP or Hugging Face, whose trunks the run begins with.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the run's result.",
-)
+@_out_option
 @_settings_option
-@click.option("--dry-run", is_flag=True, help="Print what the run would take, and stop.")
+@_dry_run_option
 @_cluster_options(gpus=64)
 def encoder(
     preset: str,
@@ -188,13 +192,9 @@ def encoder(
     metavar="NAME|PATH",
     help="A model whose projector, adapter and encoder the run begins with.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the run's result.",
-)
+@_out_option
 @_settings_option
-@click.option("--dry-run", is_flag=True, help="Print what the run would take, and stop.")
+@_dry_run_option
 @_cluster_options(gpus=8)
 @click.option(
     "--text-tokens",
@@ -241,11 +241,10 @@ def vlm(
             raise click.UsageError(f"--dry-run plans tuning, not {preset}")
         from sparse_encoder.pretrain.cluster_plan import Cluster
         from vlm.tuning.config import tune_run
+        from vlm.tuning.conversations import read_conversations
         from vlm.tuning.plan import RowShape, tune_plan
 
         cluster, row = Cluster(gpus, tflops, utilisation), RowShape(text_tokens, answer_tokens)
-        from vlm.tuning.conversations import read_conversations
-
         run = tune_run(preset, settings)
         plan = tune_plan(
             run,
