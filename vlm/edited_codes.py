@@ -19,6 +19,8 @@ from vlm.concept_swaps import Swap
 from vlm.concepts import resolve
 from vlm.edits import Edit
 
+# Ablated activation, in p99 summed over the features, below which the thing was hardly in the code.
+LEAST_TAKEN = 0.25
 _SHARES = ("swap", "suppress", "insert", "dropout", "dropped", "amplify", "amplified")
 
 
@@ -86,13 +88,20 @@ class CodeEditor:
     def swapped(self, codes: Codes, swap: Swap, random: np.random.Generator) -> Codes | None:
         """Codes of one image in which the swap's source, if any, gives way to its target.
 
-        None where the codes have no feature for one of them.
+        None where the codes have no feature for one of them, or hardly any of the source's: a code
+        that stayed as it was, with the thing gone from its caption, would teach to forget things.
         """
         try:
             resolved = resolve(self._edits(swap, random), self.atlas, self._encode)
         except SparsightError:
             return None
-        return apply_edits(codes, resolved)[0]
+        edited, applied = apply_edits(codes, resolved)
+        taken = sum(
+            done.before / max(float(self.atlas.p99[done.feature]), 1e-6)
+            for done in applied
+            if done.op == "ablate"
+        )
+        return None if swap.source is not None and taken < LEAST_TAKEN else edited
 
     def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
         k = int(self.shares.ks[random.integers(len(self.shares.ks))])

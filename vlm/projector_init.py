@@ -31,16 +31,17 @@ def name_features(
     encode_texts: texts to dense codes (texts, features). examples: codes of some photographs.
     Words go in blocks; words x features is never held.
     """
-    table = model.get_input_embeddings().weight
+    table = model.get_input_embeddings().weight.cpu()
     common = table.float().mean(0)  # what all embeddings share says nothing
     mean = _mean_code(words, encode_texts)
-    total = torch.zeros_like(projector.first)
+    total = torch.zeros(projector.first.shape)
     for block in _blocks(words):
         lift = (encode_texts(block) - mean).clamp_min(0)  # (words, features)
         vectors = torch.stack([_word_vector(w, table, tokenizer) for w in block]) - common
         total += lift.T @ vectors
     length = total.norm(dim=1, keepdim=True)
     projector.first.copy_(total / length.clamp_min(1e-6))
+    examples = examples.to(projector.first.device)
     wanted = float(table.float().norm(dim=1).mean())
     projector.first.mul_(wanted / float(projector(examples).norm(dim=-1).mean()))
     projector.slot.copy_(common.expand_as(projector.slot))

@@ -6,7 +6,11 @@ depend on (seed, step), so a run that was killed goes on with the same numbers.
 
 import logging
 import math
+import os
+import pickle
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sparse_encoder.checkpoint import load_checkpoint, save_checkpoint
@@ -29,7 +34,8 @@ from vlm.training_rows import RowMaker
 
 log = logging.getLogger(__name__)
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-GROUP_TOKENS = 1200  # tokens a forward pass; more is not faster on two cores
+# Tokens a forward pass: more is not faster on two cores; a GPU wants large passes.
+GROUP_TOKENS = {"cpu": 1200, "cuda": 12_000}
 SAVE_EVERY = 180.0  # seconds between checkpoints
 
 
@@ -39,16 +45,18 @@ class Captioner:
     def __init__(self, run: VlmRun, features: int, grid: tuple[int, int]) -> None:
         torch.manual_seed(run.seed)
         model, self.tokenizer = load_language_model(run.llm, attention="eager")
-        self.bf16 = run.precision == "bf16" or (run.precision == "auto" and bf16_is_fast())
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        quick = self.device.type == "cuda" or bf16_is_fast()
+        self.bf16 = run.precision == "bf16" or (run.precision == "auto" and quick)
         if self.bf16:
             model = model.to(torch.bfloat16)
         lora = LoraConfig(
             r=run.rank, lora_alpha=2 * run.rank, target_modules=LORA_TARGETS, lora_dropout=0.0
         )
-        self.model: Any = get_peft_model(model, lora)
+        self.model: Any = get_peft_model(model, lora).to(self.device)
         self.projector = Projector(
             ProjectorConfig(features, model.config.hidden_size, grid, run.groups)
-        )
+        ).to(self.device)
 
     @property
     def lora(self) -> list[torch.nn.Parameter]:
@@ -56,9 +64,9 @@ class Captioner:
 
     def loss(self, rows: list[Row]) -> Tensor:
         """Sum over answer tokens of the cross-entropy, in nats."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            soft = [self._soft(row.codes) for row in rows]
-            batch = pack(rows, [len(s) for s in soft])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            soft = self._soft([row.codes for row in rows])
+            batch = pack(rows, [len(s) for s in soft]).to(self.device)
             base = self.model.base_model.model
             inputs = base.get_input_embeddings()(batch.token_ids)
             inputs = inputs.masked_scatter(batch.soft[..., None], torch.cat(soft).to(inputs.dtype))
@@ -74,9 +82,15 @@ class Captioner:
             logits.float(), batch.targets[asked], reduction="sum"
         )
 
-    def _soft(self, codes: Codes) -> Tensor:
-        out: Tensor = self.projector(codes)[0]
-        return out
+    def _soft(self, codes: list[Codes]) -> list[Tensor]:
+        """Soft tokens (tokens, hidden) of each code; those with cells pass together, as do those without."""
+        out: dict[int, Tensor] = {}
+        for grid in {c.grid for c in codes}:
+            here = [i for i, c in enumerate(codes) if c.grid == grid]
+            together = Codes.cat([codes[i] for i in here]).to(self.device)
+            tokens = self.projector(replace(together, index=together.index.long()))
+            out.update(zip(here, tokens, strict=True))
+        return [out[i] for i in range(len(codes))]
 
     def save(self, folder: Path) -> None:
         """Projector and adapter in fp16, in the layout of a model folder."""
@@ -109,8 +123,9 @@ def train(captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path) -> list
     peaks = (run.lr_projector, run.lr_lora)
     losses = _resume(captioner, optimiser, run, out)
     saved = time.monotonic()
-    bar = tqdm(range(len(losses), run.steps), initial=len(losses), total=run.steps, unit="step")
-    for step in bar:
+    draws = _draws(maker, run, range(len(losses), run.steps), captioner.device.type)
+    bar = tqdm(draws, initial=len(losses), total=run.steps, unit="step")
+    for step, groups in enumerate(bar, start=len(losses)):
         tuned = step >= run.stage1 * run.steps
         for group, peak, share in zip(
             optimiser.param_groups,
@@ -124,7 +139,7 @@ def train(captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path) -> list
             group["lr"] = peak * share
         for p in captioner.lora:
             p.requires_grad_(tuned)
-        losses.append(_step(captioner, optimiser, _draw(maker, run, step)))
+        losses.append(_step(captioner, optimiser, groups))
         recent = losses[-50:]
         bar.set_postfix(loss=f"{sum(recent) / len(recent):.3f}")
         if time.monotonic() - saved > SAVE_EVERY or step + 1 == run.steps:
@@ -150,7 +165,49 @@ def _step(captioner: Captioner, optimiser: Any, groups: list[list[Row]]) -> floa
     return total
 
 
-def _draw(maker: RowMaker, run: VlmRun, step: int) -> list[list[Row]]:
+class _Steps(Dataset[bytes]):
+    """The rows of each step, pickled: thousands of small tensors are quicker sent as one string."""
+
+    def __init__(self, maker: RowMaker, run: VlmRun, tokens: int) -> None:
+        self.maker, self.run, self.tokens = maker, run, tokens
+
+    def __getitem__(self, step: int) -> bytes:
+        groups = _draw(self.maker, self.run, step, self.tokens)
+        return pickle.dumps([[_narrow(row) for row in rows] for rows in groups])
+
+
+def _narrow(row: Row) -> Row:
+    """The row with features in as few bytes as hold them: a photograph's code has 200,000 entries."""
+    small = torch.int16 if row.codes.n_features <= 2**15 else torch.int32
+    return replace(row, codes=replace(row.codes, index=row.codes.index.to(small)))
+
+
+def _draws(maker: RowMaker, run: VlmRun, steps: range, device: str) -> Iterator[list[list[Row]]]:
+    """The rows of each step in turn; on a GPU, which would wait for them, made ahead in processes.
+
+    A draw depends on (seed, step) alone, so the processes change nothing but the time.
+    """
+    tokens = GROUP_TOKENS[device]
+    if device == "cpu":
+        yield from (_draw(maker, run, step, tokens) for step in steps)
+        return
+    loader = DataLoader(
+        _Steps(maker, run, tokens),
+        sampler=steps,
+        batch_size=None,
+        num_workers=max(1, min(16, len(os.sched_getaffinity(0)) - 1)),
+        prefetch_factor=4,
+        collate_fn=_as_it_is,
+        multiprocessing_context="fork",  # the caches and the encoder are shared, not copied
+    )
+    yield from (pickle.loads(rows) for rows in loader)
+
+
+def _as_it_is(rows: bytes) -> bytes:
+    return rows
+
+
+def _draw(maker: RowMaker, run: VlmRun, step: int, tokens: int) -> list[list[Row]]:
     """The rows of one step, in groups of like length."""
     random = np.random.default_rng((run.seed, step))
     rows: list[Row] = []
@@ -162,10 +219,10 @@ def _draw(maker: RowMaker, run: VlmRun, step: int) -> list[list[Row]]:
         if pool:
             picks = random.integers(len(pool), size=n)
             rows += [maker.image_row(pool[int(i)], random) for i in picks]
-    return grouped(rows)
+    return grouped(rows, tokens)
 
 
-def grouped(rows: list[Row], tokens: int = GROUP_TOKENS) -> list[list[Row]]:
+def grouped(rows: list[Row], tokens: int = GROUP_TOKENS["cpu"]) -> list[list[Row]]:
     """Rows sorted by length and cut into groups of about `tokens` tokens: little is padding."""
     groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda r: r.n_text_tokens):
