@@ -88,7 +88,7 @@ def train_vlm(
         run.edits,
     )
     losses = train(captioner, maker, run, out)
-    _stamp(atlas, out)
+    stamp(out)
     return losses
 
 
@@ -175,8 +175,9 @@ def _mean(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).mean(0)
 
 
-def _stamp(atlas: FeatureAtlas, out: Path) -> None:
-    """Gives the atlas the fingerprint of the model that it now belongs to."""
+def stamp(out: Path) -> None:
+    """Gives the folder's atlas the fingerprint of the model that it now belongs to, without doses."""
+    atlas = FeatureAtlas.load(out / "features")
     values = {name: getattr(atlas, name) for name in FeatureAtlas.__dataclass_fields__}
     own = {"fingerprint": read_model(out).fingerprint, "doses": None}
     FeatureAtlas(**{**values, **own}).save(out / "features")

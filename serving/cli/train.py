@@ -282,3 +282,30 @@ def vlm(
         images=images,
         encoder=encoder_folder,
     )
+
+
+@train.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option(
+    "--weight",
+    "weights",
+    type=float,
+    multiple=True,
+    help="Of a model, in the order of the models; only ratios count. Default: all alike.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the mean.",
+)
+def average(models: tuple[str, ...], weights: tuple[float, ...], out: Path) -> None:
+    """Make one captioner of several: the mean of the projectors and adapters of MODELS.
+
+    For runs of one encoder and language model that began with the same weights (a model soup). Their
+    mean often captions and steers better than each of them, and answers as quickly as one.
+    """
+    from vlm.average_runs import average_runs
+
+    average_runs(models, weights or [1.0] * len(models), out)
+    click.echo(str(out))
