@@ -19,6 +19,7 @@ from sparse_encoder.mini_parts import IMAGE_TRUNK_PART, TEXT_TRUNK_PART
 from sparse_encoder.parts import ensure_part
 from sparse_encoder.text_trunk import SentenceTrunk
 from sparse_encoder.tiny import TinyImageTrunk, TinyTextTrunk
+from sparse_encoder.torch_threads import settle_torch_threads
 from sparse_encoder.wheel import Progress
 
 WEIGHTS = "encoder.safetensors"
@@ -129,6 +130,7 @@ class SparseEncoder(nn.Module):
         Images pass the trunk one by one: a convolution's last bits may depend on the batch it
         runs in, and a receipt must be recomputable from one photograph alone.
         """
+        settle_torch_threads()
         codes = []
         for image in images:
             cells = self.image_trunk(self.image_trunk.preprocess([image.pixels]))[0]
@@ -145,6 +147,7 @@ class SparseEncoder(nn.Module):
 
         A dense head's codes hold every feature, of either sign.
         """
+        settle_torch_threads()
         dense = self.image_head.activation == "identity"
         code = self._code if dense else self.code_of_cells
         return Codes.cat([code(self.image_trunk(one[None])[0]) for one in pixels])
@@ -170,6 +173,7 @@ class SparseEncoder(nn.Module):
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Dense codes (texts, features); for many texts call it in blocks."""
+        settle_torch_threads()
         code: Tensor = self.text_head(self.text_trunk(texts))
         return code
 

@@ -20,6 +20,7 @@ from sparse_encoder.encoder import EncoderConfig
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.head import SparseHead
 from sparse_encoder.image import DecodedImage
+from sparse_encoder.torch_threads import settle_torch_threads
 from sparse_encoder.towers.config import SparseClipConfig, TextTowerConfig
 from sparse_encoder.towers.hub import MODEL_TYPE, load
 from sparse_encoder.towers.model import SparseClip
@@ -69,6 +70,7 @@ class PhotoEncoder(nn.Module):
         The trunk takes all at once, the head one by one: cells x features of one photograph are
         57 MB at 55,296 features.
         """
+        settle_torch_threads()
         states = self.clip.image_states(pixels.to(self.clip.log_scale.device))
         rows = (
             self.clip.image_head(torch.cat([one[None], cells]).float())
@@ -84,6 +86,7 @@ class PhotoEncoder(nn.Module):
     @torch.inference_mode()
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Dense codes (texts, features) on the CPU; for many texts call it in blocks."""
+        settle_torch_threads()
         device = self.clip.log_scale.device
         tokens = Tokens(*(t.to(device) for t in self.clip.text_trunk.tokenize(texts)))
         code: Tensor = self.clip.text_head(self.clip.text_trunk_output(tokens))

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from serving.batching import Worker
 from serving.errors import OverloadedError
@@ -101,6 +102,23 @@ def test_256_edits_at_once_are_answered_over_http_as_each_is_alone(
     assert (pipeline.kept_codes.misses, pipeline.kept_codes.hits) == (17, N - 17)
     for i in range(0, N, 16):
         assert verify_receipt(said[i][1], [decode_image(images()[i])], pipeline) == []
+
+
+def test_the_first_answer_of_a_server_is_the_one_alone_whatever_number_of_threads_is_set() -> None:
+    """Its photograph is the first work of the worker's thread, and all later ones share its code."""
+    request = asked()[0]
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1 if n_threads > 1 else 2)  # which no new thread has by itself
+    try:
+        alone = tiny_pipeline().answer([request])[0]
+        worker = Worker(tiny_pipeline(), Limits())
+        try:
+            got = asyncio.run(worker.answer(request))
+        finally:
+            worker.close()
+    finally:
+        torch.set_num_threads(n_threads)
+    assert wrong([got], [alone]) == 0
 
 
 # Each way an unsteered, or another's, answer could come back: what is done to a pipeline.
