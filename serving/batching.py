@@ -12,18 +12,18 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from serving.errors import DeadlineError, OverloadedError
+from serving.answer_stream import AnswerStream, Item
+from serving.errors import OverloadedError
 from serving.limits import Limits
 from serving.metrics import Metrics, PipelineWatch
 from vlm.pipeline import Answer, Pipeline, Request
 
 T = TypeVar("T")
-Item = str | Answer | Exception
 
 
 @dataclass(frozen=True)
@@ -41,42 +41,12 @@ class _Call(Generic[T]):
 
 
 @dataclass(eq=False)
-class Stream:
-    """One streamed answer: text pieces, then the Answer. Belongs to the event loop that made it."""
+class _Stream:
+    """A stream's request, and how far it has come; the worker's thread alone uses `pieces`."""
 
     request: Request
-    loop: asyncio.AbstractEventLoop
-    deadline_s: int
-    items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    pieces: Iterator[str | Answer] | None = None  # the worker's, once it has begun
-
-    async def __aiter__(self) -> AsyncIterator[str | Answer]:
-        """Each item as it is made. Raises what the pipeline raised, and DeadlineError."""
-        until = self.loop.time() + self.deadline_s
-        while True:
-            try:
-                async with asyncio.timeout_at(until):
-                    item = await self.items.get()
-            except TimeoutError:
-                self.cancel()
-                raise DeadlineError.of(self.deadline_s) from None
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            if isinstance(item, Answer):
-                return
-
-    def cancel(self) -> None:
-        """Nobody listens any more: the worker drops the rest."""
-        self.cancelled.set()
-
-    def put(self, item: Item) -> None:
-        """From the worker's thread."""
-        try:
-            self.loop.call_soon_threadsafe(self.items.put_nowait, item)
-        except RuntimeError:  # the loop was closed under it
-            self.cancel()
+    out: AnswerStream
+    pieces: Iterator[str | Answer] | None = None  # once it has begun
 
 
 class Worker:
@@ -93,7 +63,7 @@ class Worker:
         self._metrics = metrics or Metrics()
         pipeline.watch = PipelineWatch(self._metrics)
         self._busy_since: float | None = None
-        self._queue: queue.Queue[_Asked | _Call[Any] | Stream | None] = queue.Queue()
+        self._queue: queue.Queue[_Asked | _Call[Any] | _Stream | None] = queue.Queue()
         self._lock = threading.Lock()
         self._n_open = 0
         self._closing = False
@@ -134,11 +104,11 @@ class Worker:
         future.add_done_callback(self._closed_one)
         return await asyncio.wrap_future(future)
 
-    def stream(self, request: Request) -> Stream:
+    def stream(self, request: Request) -> AnswerStream:
         """A stream that has to be read or cancelled. Raises OverloadedError likewise."""
-        stream = Stream(request, asyncio.get_running_loop(), self._limits.deadline_s)
-        self._accept(stream)
-        return stream
+        out = AnswerStream(self._limits.deadline_s)
+        self._accept(_Stream(request, out))
+        return out
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Refuses what waits, and ends the thread at the next token of the batch that it is at."""
@@ -146,14 +116,18 @@ class Worker:
         self._queue.put(None)
         self._thread.join(timeout_s)
 
-    async def aclose(self) -> None:
+    def refuse(self) -> None:
         """`close`, as every engine has it."""
         self.close()
 
-    def _accept(self, job: "_Asked | _Call[Any] | Stream") -> None:
+    async def aclose(self) -> None:
+        """Likewise."""
+        self.close()
+
+    def _accept(self, job: "_Asked | _Call[Any] | _Stream") -> None:
         with self._lock:
             if not self.alive:
-                raise _closing()
+                raise OverloadedError.closing()
             if self._n_open >= self._limits.max_open:
                 raise OverloadedError(
                     f"{self._n_open} requests are waiting, at most {self._limits.max_open} may; "
@@ -169,8 +143,8 @@ class Worker:
     # From here on: the worker's thread.
 
     def _run(self) -> None:
-        streams: list[Stream] = []
-        waiting: deque[Stream] = deque()
+        streams: list[_Stream] = []
+        waiting: deque[_Stream] = deque()
         while not self._closing:
             jobs = self._collect(idle=not streams and not waiting)
             began = time.monotonic()
@@ -185,7 +159,7 @@ class Worker:
                 if isinstance(job, _Call) and _begin(job.future):
                     self._busy_since = time.monotonic()
                     self._call(job)
-            waiting += [job for job in jobs if isinstance(job, Stream)]
+            waiting += [job for job in jobs if isinstance(job, _Stream)]
             until = 2 * time.monotonic() - began  # as long again as the batch took
             while not self._closing:
                 self._busy_since = time.monotonic()
@@ -196,10 +170,10 @@ class Worker:
                     break
         self._refuse([*streams, *waiting])
 
-    def _collect(self, *, idle: bool) -> list["_Asked | _Call[Any] | Stream"]:
+    def _collect(self, *, idle: bool) -> list["_Asked | _Call[Any] | _Stream"]:
         """What waits, up to a batch; where nothing else is to do, waits for it."""
         self._busy_since = None
-        jobs: list[_Asked | _Call[Any] | Stream] = []
+        jobs: list[_Asked | _Call[Any] | _Stream] = []
         deadline = None if idle else time.monotonic()
         while len(jobs) < self._limits.max_batch:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -237,7 +211,7 @@ class Worker:
             return
         for i, (job, answer) in enumerate(zip(jobs, answers, strict=True)):
             if i in stopped:  # half an answer is none
-                job.future.set_exception(_closing())
+                job.future.set_exception(OverloadedError.closing())
             else:
                 job.future.set_result(answer)
 
@@ -247,10 +221,10 @@ class Worker:
         except Exception as error:
             job.future.set_exception(error)
 
-    def _advance(self, stream: Stream) -> bool:
+    def _advance(self, stream: _Stream) -> bool:
         """One more piece. False once the stream has ended, failed or was cancelled."""
         item: Item
-        if stream.cancelled.is_set():
+        if stream.out.cancelled:
             return self._end(stream)
         try:
             if stream.pieces is None:
@@ -262,10 +236,10 @@ class Worker:
             item = error
         # The place is free before the client knows: it may send its next request at once.
         goes_on = isinstance(item, str) or self._end(stream)
-        stream.put(item)
+        stream.out.put(item)
         return goes_on
 
-    def _end(self, stream: Stream) -> bool:
+    def _end(self, stream: _Stream) -> bool:
         # Closing runs the generator's own clean-up; what that raises concerns nobody any more.
         close = getattr(stream.pieces, "close", None)
         if close is not None:
@@ -274,23 +248,19 @@ class Worker:
         self._closed_one()
         return False
 
-    def _refuse(self, streams: list[Stream]) -> None:
+    def _refuse(self, streams: list[_Stream]) -> None:
         """Tells all who wait that no answer will come."""
-        error = _closing()
+        error = OverloadedError.closing()
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self._queue.get_nowait()
-                if isinstance(job, Stream):
+                if isinstance(job, _Stream):
                     streams.append(job)
                 elif job is not None and _begin(job.future):
                     job.future.set_exception(error)
         for stream in streams:
             self._end(stream)
-            stream.put(error)
-
-
-def _closing() -> OverloadedError:
-    return OverloadedError("the server is shutting down; send the request again later")
+            stream.out.put(error)
 
 
 def _begin(future: Future[Any]) -> bool:

@@ -65,6 +65,10 @@ class OverloadedError(HttpError):
     code = "overloaded"
     headers = {"retry-after": "2"}  # seconds, about one batch of captions on two CPU cores
 
+    @classmethod
+    def closing(cls) -> "OverloadedError":
+        return cls("the server is shutting down; send the request again later")
+
 
 class DeadlineError(HttpError):
     """The answer took longer than any may."""

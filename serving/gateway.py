@@ -45,6 +45,11 @@ class Gateway:
         n = N_FETCHING_READERS if self.limits.remote.hosts else N_READERS
         object.__setattr__(self, "readers", anyio.CapacityLimiter(n))
 
+    def refuse(self) -> None:
+        """From any thread: ends what is open with an error that says so, and takes on no more."""
+        self.engine.refuse()
+        self.worker.close()
+
     async def read(self, request: Request, kind: type[W], then: Callable[[W], T]) -> T:
         """`then(body)` of the request's body as `kind`, off the event loop."""
         body = await read_body(request, self.limits.max_body_bytes)

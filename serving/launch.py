@@ -156,4 +156,4 @@ def run(app: FastAPI, bound: socket.socket, ready: Callable[[], None], grace_s: 
         server_header=False,
         timeout_graceful_shutdown=grace_s,
     )
-    _Server(config, ready, app.state.gateway.worker.close).run(sockets=[bound])
+    _Server(config, ready, app.state.gateway.refuse).run(sockets=[bound])

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from serving.answer_stream import AnswerStream
 from serving.chat.answer_wire import ChatCompletion
 from serving.chat.complete import answer_all, checked
 from serving.chat.reply import Reply
 from serving.chat.streams import Item, Streams
 from serving.chat.wire import ChatRequest
 from serving.chat.work import choices, read_chat
-from serving.engines.engine import AnswerStream
 from serving.errors import describe, request_id
 from serving.gateway import Gateway, body_schema
 from vlm.pipeline import Answer

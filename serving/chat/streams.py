@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from serving.engines.engine import AnswerStream
+from serving.answer_stream import AnswerStream
 from vlm.pipeline import Answer
 
 Item = tuple[int, str | Answer]

@@ -4,21 +4,12 @@ Two have it: ``serving.batching.Worker`` (transformers, in this process; the ref
 ``serving.engines.vllm_engine.VllmEngine``. The same greedy request gives the same answer from both.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Protocol
 
+from serving.answer_stream import AnswerStream
 from serving.batching import Worker
 from vlm.pipeline import Answer, Request
-
-
-class AnswerStream(Protocol):
-    """One streamed answer: text pieces, then the Answer. It has to be read or cancelled."""
-
-    def __aiter__(self) -> AsyncIterator[str | Answer]:
-        """Each item as it is made. Raises what ended it early."""
-
-    def cancel(self) -> None:
-        """Nobody listens any more: the rest is not generated."""
 
 
 class Engine(Protocol):
@@ -40,10 +31,13 @@ class Engine(Protocol):
         """The whole answer. Raises SparsightError; cancelling the task ends the generation."""
 
     def stream(self, request: Request) -> AnswerStream:
-        """The answer in pieces. Raises OverloadedError when too much is open."""
+        """The answer in pieces. Raises OverloadedError when too much is open, now or at its start."""
+
+    def refuse(self) -> None:
+        """From any thread: what is open ends with OverloadedError, and so does what still comes."""
 
     async def aclose(self) -> None:
-        """Ends what the engine started; what is open is refused."""
+        """`refuse`, and ends what the engine started."""
 
 
 # The worker owns the pipeline, so an engine that needs codes and soft tokens is made around it.

@@ -1,11 +1,13 @@
 """The engine that keeps codes, edits and soft tokens here and has vLLM run the language model."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+from serving.answer_stream import AnswerStream
 from serving.batching import Worker
 from serving.engines.chat_body import chat_body, streaming
 from serving.engines.pool import Pool
@@ -17,6 +19,8 @@ from serving.limits import Limits
 from vlm.decoding import check_room
 from vlm.pipeline import Answer, Pipeline, Request, SoftPrompt
 from vlm.template import chat_images
+
+T = TypeVar("T")
 
 
 class VllmEngine:
@@ -42,6 +46,7 @@ class VllmEngine:
         self._lock = threading.Lock()
         self._n_open = 0
         self._closing = False
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def alive(self) -> bool:
@@ -54,28 +59,68 @@ class VllmEngine:
     async def answer(self, request: Request) -> Answer:
         """The answer. Raises SparsightError; once vLLM has the request, cancelling aborts it."""
         with self._place():
-            asked, body = await self._prepared(request)
-            return read_answer(await self._http.post(body, _digests(request)), asked)
+            task = self._started(self._answered(request))
+            try:
+                return await task  # which is cancelled with us
+            except asyncio.CancelledError:
+                us = asyncio.current_task()
+                if us is not None and us.cancelling():
+                    raise
+                raise OverloadedError.closing() from None
 
-    def stream(self, request: Request) -> "VllmStream":
-        """A stream that has to be read or cancelled."""
-        return VllmStream(self._pieces(request))
+    def stream(self, request: Request) -> AnswerStream:
+        """A stream that has to be read or cancelled; its reader gets what refuses it."""
+        out = AnswerStream(self._limits.deadline_s, on_cancel=lambda: task.cancel())
+        task = self._started(self._write(request, out))
+        return out
+
+    def refuse(self) -> None:
+        self._closing = True
+        with self._lock:
+            tasks = tuple(self._tasks)
+        for task in tasks:
+            with contextlib.suppress(RuntimeError):  # its loop has ended, and it too
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def aclose(self) -> None:
-        self._closing = True
+        self.refuse()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.aclose()
         self._pool.close()
         if self._on_close is not None:
             self._on_close()
 
-    async def _pieces(self, request: Request) -> AsyncIterator[str | Answer]:
-        with self._place():
-            asked, body = await self._prepared(request)
-            answer = StreamedAnswer(asked)
-            async for event in self._http.events(streaming(body), _digests(request)):
-                if piece := answer.add(event):
-                    yield piece
-            yield answer.whole()
+    async def _answered(self, request: Request) -> Answer:
+        asked, body = await self._prepared(request)
+        return read_answer(await self._http.post(body, _digests(request)), asked)
+
+    async def _write(self, request: Request, out: AnswerStream) -> None:
+        try:
+            with self._place():
+                asked, body = await self._prepared(request)
+                answer = StreamedAnswer(asked)
+                async for event in self._http.events(streaming(body), _digests(request)):
+                    if piece := answer.add(event):
+                        out.put(piece)
+            # The place is free before the client knows: it may send its next request at once.
+            out.put(answer.whole())
+        except asyncio.CancelledError:
+            out.put(OverloadedError.closing())  # where its reader has left: for nobody
+            raise
+        except Exception as error:
+            out.put(error)
+
+    def _started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that `refuse` ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        with self._lock:
+            self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        with self._lock:
+            self._tasks.discard(task)
 
     async def _prepared(self, request: Request) -> tuple[SoftPrompt, dict[str, Any]]:
         return await self._worker.call(
@@ -86,7 +131,7 @@ class VllmEngine:
     def _place(self) -> Iterator[None]:
         with self._lock:
             if self._closing:
-                raise OverloadedError("the server is shutting down; send the request again later")
+                raise OverloadedError.closing()
             if self._n_open >= self._limits.max_open:
                 raise OverloadedError(
                     f"{self._n_open} requests are waiting, at most {self._limits.max_open} may; "
@@ -98,38 +143,6 @@ class VllmEngine:
         finally:
             with self._lock:
                 self._n_open -= 1
-
-
-class VllmStream:
-    """One streamed answer, read from vLLM by a task of its own; belongs to the running event loop.
-
-    What a slow client has not taken yet waits here: an answer is at most `max_tokens` pieces.
-    """
-
-    def __init__(self, pieces: AsyncIterator[str | Answer]) -> None:
-        self._items: asyncio.Queue[str | Answer | Exception] = asyncio.Queue()
-        self._task = asyncio.get_running_loop().create_task(self._pump(pieces))
-
-    async def __aiter__(self) -> AsyncIterator[str | Answer]:
-        """Each item as it comes. Raises what ended the stream early."""
-        while True:
-            item = await self._items.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            if isinstance(item, Answer):
-                return
-
-    def cancel(self) -> None:
-        """Closes the connection to vLLM, which ends the generation. After the end: nothing."""
-        self._task.cancel()
-
-    async def _pump(self, pieces: AsyncIterator[str | Answer]) -> None:
-        try:
-            async for piece in pieces:
-                self._items.put_nowait(piece)
-        except Exception as error:
-            self._items.put_nowait(error)
 
 
 def prepare(pipeline: Pipeline, request: Request, model: str) -> tuple[SoftPrompt, dict[str, Any]]:

@@ -1,7 +1,10 @@
 """The atlas bench compares two ways that find the same, and says so in its lines."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from bench import atlas
@@ -15,6 +18,14 @@ MIB = 2**20
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sparse_encoder.features.text_words.WORD_BLOCK", 32)
     monkeypatch.setattr(atlas, "SHARD", 48)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """`measure` is for a process of its own and sets their number: later tests have none of it."""
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.mark.parametrize("what", ["words", "images"])

@@ -2,14 +2,21 @@
 
 import asyncio
 import json
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 import torch
 
+from serving.app import create_app
+from serving.engines.pool import Pool
+from serving.engines.vllm_engine import VllmEngine
+from serving.limits import Limits
 from vlm.kept import Kept
+from vlm.merged_checkpoint import served_name
 from vlm.pipeline import Pipeline
 
 
@@ -30,6 +37,13 @@ def ask(url: str, body: dict[str, Any]) -> httpx.Response:
     return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120)
 
 
+def wait_for(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def text_of(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     return str(answer.json()["choices"][0]["message"]["content"])
@@ -44,6 +58,7 @@ def stream(url: str, body: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     return "".join(pieces), events
 
 
+NAME = served_name("tiny", "f" * 64)
 EDITS = {"edits": [{"feature": 3, "op": "clamp", "value": 2.0, "unit": "raw"}]}
 
 
@@ -207,11 +222,66 @@ def test_a_client_that_leaves_ends_the_generation(gateway: Any, fake: Any, uri: 
     with gateway(fake.url) as url:
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=long, timeout=60) as answer:
             next(answer.iter_lines())
-        deadline = time.monotonic() + 20
-        while not fake.n_left and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert fake.n_left == 1
+        wait_for(lambda: fake.n_left == 1)
         assert httpx.get(f"{url}/health").json()["open_requests"] == 0
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error_event_and_vllm_stops(
+    gateway: Any, fake: Any, uri: str
+) -> None:
+    """As under transformers, see test_departures.py."""
+    fake.pause_s = 0.3
+    with gateway(fake.url, limits=Limits(deadline_s=1)) as url:
+        text, events = stream(url, chat(uri, " ".join(["word"] * 60), steering=EDITS))
+        wait_for(lambda: fake.n_left == 1)
+        assert httpx.get(f"{url}/health").json()["open_requests"] == 0
+    assert text.startswith("1")  # it had begun
+    assert events[-1]["error"]["code"] == "deadline_exceeded"
+    assert not any("steering" in event for event in events)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_is_open_when_the_server_has_to_end_is_told_so_and_vllm_stops(
+    fake: Any, tiny: Pipeline, uri: str, streamed: bool
+) -> None:
+    fake.pause_s = 0.1 if streamed else 0.0
+    hold = threading.Event()
+    if not streamed:
+        fake.answer = lambda *_: hold.wait(30) and ""
+    limits = Limits()
+    pool = Pool([fake.url], NAME, None)
+    pool.check_all()
+    app = create_app(tiny, limits=limits, engine=lambda worker: VllmEngine(worker, pool, limits))
+    body = chat(uri, " ".join(["word"] * 60), stream=streamed)
+
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            asked = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            while not fake.bodies:
+                assert not asked.done(), asked.result().text
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3 if streamed else 0)
+            await asyncio.to_thread(app.state.gateway.refuse)
+            answer = await asyncio.wait_for(asked, 20)
+            late = await client.post("/v1/chat/completions", json=body)
+            assert late.json()["error"]["code"] == "overloaded"
+            await app.state.gateway.engine.aclose()
+            return answer
+
+    try:
+        answer = asyncio.run(run())
+    finally:
+        hold.set()
+    if streamed:
+        *_, last = [line for line in answer.text.splitlines() if line]
+        assert answer.text.startswith("data: ") and answer.status_code == 200
+        error = json.loads(last.removeprefix("data: "))["error"]
+        wait_for(lambda: fake.n_left == 1)
+    else:
+        assert answer.status_code == 503
+        error = answer.json()["error"]
+    assert (error["code"], "shutting down" in error["message"]) == ("overloaded", True)
 
 
 def test_many_streams_at_once_each_get_their_own_answer(gateway: Any, fake: Any, uri: str) -> None:
