@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import HttpError
@@ -17,6 +18,12 @@ OPEN_PATHS = frozenset(["/health", "/ready", "/metrics"])
 """What probes and Prometheus ask without a key; none of it shows what anybody sent."""
 
 KEY_NAME = "sparsight.key"  # in an ASGI scope: the name of the key that it came with
+
+
+def key_name(request: HTTPConnection) -> str | None:
+    """The name of the key that a request came with; None where the server asks for none."""
+    name: str | None = request.scope.get(KEY_NAME)
+    return name
 
 
 class KeyRefusedError(HttpError):

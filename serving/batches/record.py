@@ -22,11 +22,12 @@ BATCH_ID = re.compile(r"batch_[0-9a-f]{32}")
 
 
 class Record(BaseModel):
-    """`batch` and the ids of the contents that grow."""
+    """`batch`, the ids of the contents that grow, and the name of the API key that made it."""
 
     batch: Batch
     output: str
     errors: str
+    owner: str | None = None
 
 
 def save(store: FileStore, record: Record) -> None:
@@ -41,7 +42,11 @@ def load(store: FileStore, batch_id: str) -> Record:
             return Record.model_validate_json(_path(store, batch_id).read_bytes())
         except (FileNotFoundError, ValidationError):
             pass
-    raise NotFoundError(f"no batch {batch_id[:80]!r} here", param="batch_id")
+    raise no_batch(batch_id)
+
+
+def no_batch(batch_id: str) -> NotFoundError:
+    return NotFoundError(f"no batch {batch_id[:80]!r} here", param="batch_id")
 
 
 def load_all(store: FileStore) -> list[Record]:

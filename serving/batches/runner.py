@@ -15,7 +15,7 @@ from uuid import uuid4
 import anyio
 
 from serving.batches.lines import check_lines, parse_line, read_lines
-from serving.batches.record import Record, answered, append, load, load_all, save
+from serving.batches.record import Record, answered, append, load, load_all, no_batch, save
 from serving.batches.wire import Batch, BatchErrors, BatchRequest, Counts, Status
 from serving.errors import HttpError, OverloadedError, describe
 from serving.files.store import FileStore, new_file_id
@@ -63,9 +63,12 @@ class BatchRunner:
                 await self._task
         self.store.close()
 
-    async def create(self, body: BatchRequest) -> Batch:
-        """A batch that waits its turn; one whose input has faults has failed at once."""
-        file = self.store.get(body.input_file_id, "input_file_id")
+    async def create(self, body: BatchRequest, owner: str | None) -> Batch:
+        """A batch of this owner, of one of its files, that waits its turn.
+
+        One whose input has faults has failed at once. Raises NotFoundError.
+        """
+        file = self.store.get(body.input_file_id, owner, "input_file_id")
         path = self.store.path(file.id)
         total, faults = await anyio.to_thread.run_sync(
             check_lines, path, body.endpoint, self._max_line
@@ -84,24 +87,27 @@ class BatchRunner:
             request_counts=Counts(total=total),
             metadata=body.metadata,
         )
-        record = Record(batch=batch, output=new_file_id(), errors=new_file_id())
+        record = Record(batch=batch, output=new_file_id(), errors=new_file_id(), owner=owner)
         save(self.store, record)
         if not faults:
             self._enqueue(record)
         return batch
 
-    def get(self, batch_id: str) -> Batch:
-        """As it is now. Raises NotFoundError."""
-        record = self._open.get(batch_id)
-        return (record or load(self.store, batch_id)).batch
+    def get(self, batch_id: str, owner: str | None) -> Batch:
+        """As it is now. Raises NotFoundError, also for a batch of another owner."""
+        record = self._open.get(batch_id) or load(self.store, batch_id)
+        if record.owner != owner:
+            raise no_batch(batch_id)
+        return record.batch
 
-    def all(self) -> list[Batch]:
-        """Newest first."""
-        return [self.get(record.batch.id) for record in load_all(self.store)]
+    def all(self, owner: str | None) -> list[Batch]:
+        """This owner's, newest first."""
+        records = [record for record in load_all(self.store) if record.owner == owner]
+        return [self.get(record.batch.id, owner) for record in records]
 
-    def cancel(self, batch_id: str) -> Batch:
+    def cancel(self, batch_id: str, owner: str | None) -> Batch:
         """Lines that are open are ended; what was answered stays. Raises NotNowError if it ended."""
-        batch = self.get(batch_id)
+        batch = self.get(batch_id, owner)
         if batch_id not in self._open:
             raise NotNowError(
                 f"the batch is {batch.status}; only one in progress can be cancelled",
@@ -187,7 +193,8 @@ class BatchRunner:
             ("error_file_id", record.errors, "error"),
         ):
             if self.store.path(content).exists():
-                file = self.store.describe(content, f"{batch.id}_{name}.jsonl", "batch_output")
+                filename = f"{batch.id}_{name}.jsonl"
+                file = self.store.describe(content, filename, "batch_output", record.owner)
                 setattr(batch, key, file.id)
         if fault is not None:
             batch.errors = BatchErrors.model_validate({"data": [{**fault, "line": None}]})

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse
 
+from serving.access import key_name
 from serving.errors import NotFoundError
 from serving.files.store import FileStore
 from serving.files.upload import receive_upload
@@ -43,9 +44,9 @@ def file_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/files")
     async def list_files(http: Request) -> FileList:
-        """All files, newest first."""
+        """All files of this key, newest first."""
         page = read_page(http.query_params, also=("purpose", "order"))
-        found = store_of(gateway).all()
+        found = store_of(gateway).all(key_name(http))
         purpose = http.query_params.get("purpose")
         found = [file for file in found if purpose in (None, file.purpose)]
         if http.query_params.get("order") == "asc":
@@ -55,21 +56,21 @@ def file_routes(gateway: Gateway) -> APIRouter:
         return FileList(data=data, first_id=ends[0], last_id=ends[1], has_more=more)
 
     @router.get("/v1/files/{file_id}")
-    async def get_file(file_id: str) -> FileObject:
+    async def get_file(http: Request, file_id: str) -> FileObject:
         """One file's name and size."""
-        return store_of(gateway).get(file_id)
+        return store_of(gateway).get(file_id, key_name(http))
 
     @router.delete("/v1/files/{file_id}")
-    async def delete_file(file_id: str) -> FileDeleted:
+    async def delete_file(http: Request, file_id: str) -> FileDeleted:
         """Deletes a file; a batch that reads it fails where it is."""
-        store_of(gateway).delete(file_id)
+        store_of(gateway).delete(file_id, key_name(http))
         return FileDeleted(id=file_id)
 
     @router.get("/v1/files/{file_id}/content", response_class=FileResponse)
-    async def get_content(file_id: str) -> FileResponse:
+    async def get_content(http: Request, file_id: str) -> FileResponse:
         """What is in a file."""
         store = store_of(gateway)
-        store.get(file_id)
+        store.get(file_id, key_name(http))
         return FileResponse(store.path(file_id), media_type="application/jsonl")
 
     return router

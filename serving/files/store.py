@@ -2,10 +2,12 @@
 
     files/file-<id>        files/file-<id>.json        batches/batch_<id>.json
 
-One server has the folder at a time. Ids are made here, and only such are looked up: no name that a
+A file belongs to the name of the API key that left it, and to nobody where the server had no keys;
+whoever else asks is told that there is none. One server has the folder at a time. Ids are made here, and only such are looked up: no name that a
 client sends becomes a path.
 """
 
+import json
 import re
 import time
 from collections.abc import AsyncIterable, Iterable
@@ -14,7 +16,6 @@ from uuid import uuid4
 
 import anyio
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from serving.errors import BodyTooLargeError, HttpError, NotFoundError
 from serving.files.wire import FileObject, Purpose
@@ -45,7 +46,8 @@ class FileStore:
         try:
             for one in (self._files, self.batches):
                 one.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / ".lock")
+            # It is released on the thread of the event loop, which may be another.
+            self._lock = FileLock(folder / ".lock", thread_local=False)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise SparsightError(
@@ -60,7 +62,9 @@ class FileStore:
         """Leaves the folder to the next server."""
         self._lock.release()
 
-    async def receive(self, content: AsyncIterable[bytes], filename: str) -> FileObject:
+    async def receive(
+        self, content: AsyncIterable[bytes], filename: str, owner: str | None
+    ) -> FileObject:
         """Keeps what a client sends. Raises BodyTooLargeError and FullError; keeps nothing then."""
         file_id = new_file_id()
         path = self.path(file_id)
@@ -85,10 +89,12 @@ class FileStore:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return self.describe(file_id, filename, "batch")
+        return self.describe(file_id, filename, "batch", owner)
 
-    def describe(self, file_id: str, filename: str, purpose: Purpose) -> FileObject:
-        """Makes a content that lies under its path a file that clients can see."""
+    def describe(
+        self, file_id: str, filename: str, purpose: Purpose, owner: str | None
+    ) -> FileObject:
+        """Makes a content that lies under its path a file that its owner can see."""
         found = FileObject(
             id=file_id,
             bytes=self.path(file_id).stat().st_size,
@@ -96,26 +102,26 @@ class FileStore:
             filename=filename,
             purpose=purpose,
         )
-        write_whole(self._json(file_id), found.model_dump_json().encode())
+        known = {**found.model_dump(), "owner": owner}
+        write_whole(self._json(file_id), json.dumps(known).encode())
         return found
 
-    def get(self, file_id: str, param: str = "file_id") -> FileObject:
-        """Raises NotFoundError for an id that no file has."""
-        if FILE_ID.fullmatch(file_id):
-            try:
-                return FileObject.model_validate_json(self._json(file_id).read_bytes())
-            except (FileNotFoundError, ValidationError):
-                pass
-        raise NotFoundError(f"no file {file_id[:80]!r} here", param=param)
+    def get(self, file_id: str, owner: str | None, param: str = "file_id") -> FileObject:
+        """Raises NotFoundError for an id that no file of this owner has."""
+        found = self._found(file_id, owner)
+        if found is None:
+            raise NotFoundError(f"no file {file_id[:80]!r} here", param=param)
+        return found
 
-    def all(self) -> list[FileObject]:
-        """Newest first."""
-        found = [self.get(path.stem) for path in self._files.glob("file-*.json")]
+    def all(self, owner: str | None) -> list[FileObject]:
+        """This owner's, newest first."""
+        asked = (self._found(path.stem, owner) for path in self._files.glob("file-*.json"))
+        found = [file for file in asked if file is not None]
         return sorted(found, key=lambda file: (file.created_at, file.id), reverse=True)
 
-    def delete(self, file_id: str) -> None:
+    def delete(self, file_id: str, owner: str | None) -> None:
         """Raises NotFoundError."""
-        self.get(file_id)
+        self.get(file_id, owner)
         self._json(file_id).unlink(missing_ok=True)
         self.path(file_id).unlink(missing_ok=True)
 
@@ -129,6 +135,15 @@ class FileStore:
         for path in self._files.iterdir():
             if path.suffix == "" and path.name not in keep and not self._json(path.name).exists():
                 path.unlink(missing_ok=True)
+
+    def _found(self, file_id: str, owner: str | None) -> FileObject | None:
+        if not FILE_ID.fullmatch(file_id):
+            return None
+        try:
+            known = json.loads(self._json(file_id).read_bytes())
+            return FileObject.model_validate(known) if known.pop("owner", None) == owner else None
+        except (FileNotFoundError, ValueError, AttributeError):  # a ValidationError is a ValueError
+            return None
 
     def _json(self, file_id: str) -> Path:
         return self._files / f"{file_id}.json"

@@ -6,6 +6,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from serving.access import key_name
 from serving.errors import BodyTooLargeError, MediaTypeError
 from serving.files.store import FileStore
 from serving.files.wire import FileObject
@@ -32,7 +33,8 @@ async def receive_upload(request: Request, store: FileStore) -> FileObject:
             )
         if not isinstance(file, UploadFile):
             raise SparsightError("the form has no file; add one under `file`", param="file")
-        return await store.receive(_chunks(file), (file.filename or "file")[:200])
+        name = (file.filename or "file")[:200]
+        return await store.receive(_chunks(file), name, key_name(request))
     finally:
         await form.close()
 

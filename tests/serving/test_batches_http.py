@@ -167,12 +167,12 @@ def store_with(tmp_path: Path, n: int) -> tuple[FileStore, str]:
     async def lines() -> Any:
         yield "\n".join(line(f"q{i}", chat(str(i))) for i in range(n)).encode()
 
-    return store, asyncio.run(store.receive(lines(), "in.jsonl")).id
+    return store, asyncio.run(store.receive(lines(), "in.jsonl", None)).id
 
 
 async def until_ended(runner: BatchRunner, batch_id: str) -> str:
     for _ in range(3000):
-        if (status := runner.get(batch_id).status) not in ("in_progress", "cancelling"):
+        if (status := runner.get(batch_id, None).status) not in ("in_progress", "cancelling"):
             return status
         await asyncio.sleep(0.01)
     raise AssertionError("the batch did not end")
@@ -195,7 +195,7 @@ def test_after_a_crash_only_what_has_no_answer_is_asked_again(tmp_path: Path) ->
         runner = BatchRunner(store, 10_000)
         runner.start(answering(10))
         body = BatchRequest(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
-        batch = await runner.create(body)
+        batch = await runner.create(body, None)
         while len(asked) < 10:
             await asyncio.sleep(0.01)
         await runner.close()  # writes nothing: as a kill would leave it
@@ -246,9 +246,9 @@ def test_a_full_queue_delays_a_line_and_does_not_fail_it(
         runner = BatchRunner(store, 10_000)
         runner.start(answer)
         body = BatchRequest(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
-        batch = await runner.create(body)
+        batch = await runner.create(body, None)
         status = await until_ended(runner, batch.id)
-        assert runner.get(batch.id).request_counts.completed == 3
+        assert runner.get(batch.id, None).request_counts.completed == 3
         await runner.close()
         return status
 
@@ -271,12 +271,12 @@ def test_what_is_left_after_the_window_is_given_up_and_a_full_disk_fails_the_bat
         runner.start(answer)
         body = BatchRequest(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
         monkeypatch.setattr("serving.batches.runner.WINDOW_S", -5)
-        late = await until_ended(runner, (await runner.create(body)).id)
+        late = await until_ended(runner, (await runner.create(body, None)).id)
         monkeypatch.setattr("serving.batches.runner.WINDOW_S", 60)
         monkeypatch.setattr("serving.batches.runner.append", full)
-        failed = await runner.create(body)
+        failed = await runner.create(body, None)
         status = await until_ended(runner, failed.id)
-        assert "No space" not in runner.get(failed.id).errors.data[0].message
+        assert "No space" not in runner.get(failed.id, None).errors.data[0].message
         await runner.close()
         return late, status
 
