@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,11 @@ from tests.corpus import hostile
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
+# A record that is about this very thing, a standard, or the plain word that it is made up here.
+ORIGIN = re.compile(
+    r"(CVE-\d{4}-\d{4,}, [\w-]+: .|Pillow #\d+, .|RFC \d+(, [\d.]+)?(:|$)"
+    r"|made here, after (the class CWE-\d+|[\w/]+\.py: .))"
+)
 
 
 class Server:
@@ -185,7 +191,7 @@ def test_each_hostile_input_is_refused_in_our_words(model: Server, model_folder:
 
 
 def test_every_hostile_input_has_a_name_of_its_own_and_an_origin() -> None:
-    assert all(one.name and one.origin for one in hostile.ALL)
+    assert [one for one in hostile.ALL if not one.name or not ORIGIN.match(one.origin)] == []
     for kind in (hostile.BODIES, hostile.ADDRESSES, hostile.IMAGES, hostile.RAW):
         assert len({one.name for one in kind}) == len(kind)
     assert len(hostile.ALL) > 100
