@@ -1,7 +1,7 @@
 """One photograph, one concept, several doses: what each of them does, answered as one batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch.nn import functional
 
@@ -13,7 +13,7 @@ from vlm.concepts import normalise, resolve
 from vlm.dose_list import check_doses
 from vlm.edits import DEFAULT_K, Edit, refuse_missing_feature
 from vlm.mention import Lexicon, mentions, tokens_of
-from vlm.pipeline import DEFAULT_PROMPT, Answer, Pipeline, caption_request
+from vlm.pipeline import DEFAULT_PROMPT, Answer, Pipeline, Request, caption_request
 from vlm.sampling import Sampling
 
 SWEEP_DOSES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -28,6 +28,18 @@ class SweepPoint:
     answer: Answer
     says: bool | None  # whether it names the concept, by the mention test
     likeness: float | None  # cosine of answer and name in the text trunk, [-1, 1]
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep asks, the unsteered request first; whoever answers, `judge_sweep` reads it."""
+
+    requests: tuple[Request, ...]
+    doses: tuple[float, ...]  # of all requests but the first
+    concept: str | None
+    feature: int | None
+    k: int | None
+    name: str
 
 
 @dataclass(frozen=True)
@@ -64,27 +76,53 @@ def sweep(
     The photograph is encoded once, and all answers are one batch. Raises SparsightError, with `param`
     the name of the argument, for a target or a dose that cannot be.
     """
+    plan = plan_sweep(
+        pipeline,
+        image,
+        concept=concept,
+        feature=feature,
+        doses=doses,
+        k=k,
+        prompt=prompt,
+        max_tokens=max_tokens,
+    )
+    return judge_sweep(pipeline, plan, pipeline.answer(plan.requests))
+
+
+def plan_sweep(
+    pipeline: Pipeline,
+    image: DecodedImage,
+    *,
+    concept: str | None = None,
+    feature: int | None = None,
+    doses: Sequence[float] = SWEEP_DOSES,
+    k: int | None = None,
+    prompt: str = DEFAULT_PROMPT,
+    max_tokens: int = 64,
+) -> SweepPlan:
+    """The requests of `sweep`, for an engine of another process. Raises SparsightError likewise."""
     check_doses(doses, zero=True, most=MAX_SWEEP)
     edits = [
         Edit(op="clamp", concept=concept, feature=feature, value=float(dose), k=k) for dose in doses
     ]
     name = _name(pipeline, edits[-1])
-    sampling = Sampling(max_tokens=max_tokens)
-    plain = caption_request(image, prompt=prompt, sampling=sampling)
-    steered = [
-        caption_request(image, prompt=prompt, edits=(edit,), sampling=sampling) for edit in edits
-    ]
-    answers = pipeline.answer([plain, *steered])
-    points = _judged(pipeline, name, [None, *doses], answers)
-    known = normalise(concept) if concept is not None else None
+    plain = caption_request(image, prompt=prompt, sampling=Sampling(max_tokens=max_tokens))
+    steered = [replace(plain, edits=(edit,)) for edit in edits]
+    return SweepPlan((plain, *steered), tuple(map(float, doses)), concept, feature, k, name)
+
+
+def judge_sweep(pipeline: Pipeline, plan: SweepPlan, answers: Sequence[Answer]) -> Sweep:
+    """The sweep whose requests have these answers, in order."""
+    points = _judged(pipeline, plan.name, [None, *plan.doses], answers)
+    known = normalise(plan.concept) if plan.concept is not None else None
     return Sweep(
         concept=known,
-        k=None if known is None else k or DEFAULT_K,
-        feature=feature,
-        name=name,
+        k=None if known is None else plan.k or DEFAULT_K,
+        feature=plan.feature,
+        name=plan.name,
         unsteered=points[0],
         points=tuple(points[1:]),
-        curve=_curve(pipeline, known, k, feature),
+        curve=_curve(pipeline, known, plan.k, plan.feature),
     )
 
 

@@ -3,9 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from serving.engines.together import answer_together
 from serving.gateway import Gateway, body_schema
 from serving.steering.wire import SweepRequest, SweepResult
-from serving.steering.work import read_sweep, run_sweep
+from serving.steering.work import judged, planned, read_sweep
 
 
 def steering_routes(gateway: Gateway) -> APIRouter:
@@ -25,7 +26,9 @@ def steering_routes(gateway: Gateway) -> APIRouter:
             SweepRequest,
             lambda body: (body, read_sweep(body, gateway.pipeline.name, gateway.limits)),
         )
-        found = await gateway.worker.call(lambda pipeline: run_sweep(pipeline, image, asked))
+        plan = await gateway.worker.call(lambda pipeline: planned(pipeline, image, asked))
+        answers = await answer_together(gateway.engine, gateway.worker, plan.requests)
+        found = await gateway.worker.call(lambda pipeline: judged(pipeline, plan, answers))
         return JSONResponse(found.model_dump())
 
     return router

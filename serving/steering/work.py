@@ -1,15 +1,18 @@
 """A sweep between wire and pipeline: no HTTP here."""
 
+from collections.abc import Sequence
+
 from serving.data_uri import read_image
 from serving.errors import ModelNotFoundError
 from serving.limits import Limits
+from serving.steered_answer import check_steered
 from serving.steering.wire import SweepAnswer, SweepRequest, SweepResult, SweepUsage
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.dose_list import check_doses
 from vlm.edits import Edit
-from vlm.pipeline import Pipeline
-from vlm.sweep import MAX_SWEEP, Sweep, SweepPoint, sweep
+from vlm.pipeline import Answer, Pipeline
+from vlm.sweep import MAX_SWEEP, Sweep, SweepPlan, SweepPoint, judge_sweep, plan_sweep
 
 
 def read_sweep(body: SweepRequest, model: str, limits: Limits) -> DecodedImage:
@@ -18,7 +21,9 @@ def read_sweep(body: SweepRequest, model: str, limits: Limits) -> DecodedImage:
         raise ModelNotFoundError(
             f"no model {body.model[:80]!r} here; this server has {model!r}", param="model"
         )
-    check_doses(body.doses, zero=True, most=min(MAX_SWEEP, limits.max_batch - 1))
+    # One place of the batch, and under vLLM of what may be open, is the unsteered answer's.
+    most = min(MAX_SWEEP, limits.max_batch - 1, limits.max_open - 1)
+    check_doses(body.doses, zero=True, most=most)
     Edit(op="clamp", concept=body.concept, feature=body.feature, value=1.0, k=body.k)
     for key, value, most in (
         ("max_tokens", body.max_tokens, limits.max_tokens),
@@ -32,9 +37,9 @@ def read_sweep(body: SweepRequest, model: str, limits: Limits) -> DecodedImage:
     return read_image(body.image, param="image", limits=limits.image)
 
 
-def run_sweep(pipeline: Pipeline, image: DecodedImage, body: SweepRequest) -> SweepResult:
-    """The sweep in wire form; one batch on the pipeline."""
-    found = sweep(
+def planned(pipeline: Pipeline, image: DecodedImage, body: SweepRequest) -> SweepPlan:
+    """What a sound request asks of the engine."""
+    return plan_sweep(
         pipeline,
         image,
         concept=body.concept,
@@ -44,7 +49,13 @@ def run_sweep(pipeline: Pipeline, image: DecodedImage, body: SweepRequest) -> Sw
         prompt=body.prompt,
         max_tokens=body.max_tokens,
     )
-    return sweep_result(found, pipeline.name, pipeline.fingerprint)
+
+
+def judged(pipeline: Pipeline, plan: SweepPlan, answers: Sequence[Answer]) -> SweepResult:
+    """The sweep in wire form, once it was answered. Raises UnsteeredAnswerError."""
+    for request, answer in zip(plan.requests, answers, strict=True):
+        check_steered(request, answer, pipeline.fingerprint)
+    return sweep_result(judge_sweep(pipeline, plan, answers), pipeline.name, pipeline.fingerprint)
 
 
 def sweep_result(found: Sweep, model: str, fingerprint: str) -> SweepResult:
