@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from serving.engines.vllm_logprobs import logprobs_body
 from sparse_encoder.errors import SparsightError
 from vlm.sampling import Sampling
 from vlm.template import Message, TextPart
@@ -51,15 +52,10 @@ def chat_body(
 
 
 def _drawing(sampling: Sampling) -> dict[str, Any]:
-    """What is asked for beyond temperature and top_p. Raises SparsightError for what is not here."""
-    if sampling.top_logprobs is not None:
-        raise SparsightError(
-            "log-probabilities are not handed on from vLLM; serve with --engine transformers, or "
-            "leave logprobs out",
-            param="logprobs",
-            code="unsupported_parameter",
-        )
+    """What is asked for beyond temperature and top_p."""
     body: dict[str, Any] = {}
+    if sampling.top_logprobs is not None:
+        body |= logprobs_body(sampling.top_logprobs)
     if sampling.frequency_penalty:
         body["frequency_penalty"] = sampling.frequency_penalty
     if sampling.presence_penalty:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.engines.vllm_logprobs import MAX_LOGPROBS
 from sparse_encoder.errors import SparsightError
 
 # vLLM's own default on CPUs is 128, and a prompt shorter than a block is never found in its cache.
@@ -67,6 +68,8 @@ def vllm_options(name: str, *, cpu: bool) -> list[str]:
         "--served-model-name",
         name,
         "--enable-prompt-embeds",
+        "--max-logprobs",
+        str(MAX_LOGPROBS),
         *kind,
     ]
 

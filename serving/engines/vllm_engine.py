@@ -14,11 +14,13 @@ from serving.engines.pool import Pool
 from serving.engines.soft_token_check import check_soft_tokens
 from serving.engines.vllm_answer import StreamedAnswer, read_answer
 from serving.engines.vllm_http import VllmHttp
+from serving.engines.vllm_logprobs import Spelled
 from serving.errors import OverloadedError
 from serving.limits import Limits
+from vlm.answer_text import AnswerText
 from vlm.decoding import check_room
-from vlm.pipeline import Answer, Pipeline, Request, SoftPrompt
-from vlm.template import chat_images
+from vlm.pipeline import Answer, Pipeline, Request, Sampling, SoftPrompt
+from vlm.template import chat_images, end_of_turn
 
 T = TypeVar("T")
 
@@ -91,19 +93,22 @@ class VllmEngine:
             self._on_close()
 
     async def _answered(self, request: Request) -> Answer:
-        asked, body = await self._prepared(request)
-        return read_answer(await self._http.post(body, _digests(request)), asked)
+        asked, body, spelled = await self._prepared(request)
+        return read_answer(await self._http.post(body, _digests(request)), asked, spelled)
 
     async def _write(self, request: Request, out: AnswerStream) -> None:
         try:
             with self._place():
-                asked, body = await self._prepared(request)
-                answer = StreamedAnswer(asked)
+                asked, body, spelled = await self._prepared(request)
+                answer = StreamedAnswer(asked, spelled)
                 async for event in self._http.events(streaming(body), _digests(request)):
-                    if piece := answer.add(event):
+                    if _tells(piece := answer.add(event)):
                         out.put(piece)
+                whole = answer.whole()
+                if _tells(piece := answer.rest()):
+                    out.put(piece)
             # The place is free before the client knows: it may send its next request at once.
-            out.put(answer.whole())
+            out.put(whole)
         except asyncio.CancelledError:
             out.put(OverloadedError.closing())  # where its reader has left: for nobody
             raise
@@ -122,9 +127,15 @@ class VllmEngine:
         with self._lock:
             self._tasks.discard(task)
 
-    async def _prepared(self, request: Request) -> tuple[SoftPrompt, dict[str, Any]]:
+
+    async def _prepared(
+        self, request: Request
+    ) -> tuple[SoftPrompt, dict[str, Any], Spelled | None]:
         return await self._worker.call(
-            lambda pipeline: prepare(pipeline, request, self._pool.model)
+            lambda pipeline: (
+                *prepare(pipeline, request, self._pool.model),
+                _spelled(pipeline, request.sampling),
+            )
         )
 
     @contextmanager
@@ -151,6 +162,19 @@ def prepare(pipeline: Pipeline, request: Request, model: str) -> tuple[SoftPromp
     check_room(pipeline.model, asked.n_tokens, request.sampling)
     check_soft_tokens(asked.soft, int(pipeline.model.config.hidden_size))
     return asked, chat_body(request.messages, asked.soft, request.sampling, model)
+
+
+def _spelled(pipeline: Pipeline, sampling: Sampling) -> Spelled | None:
+    if sampling.top_logprobs is None:
+        return None
+    tokenizer = pipeline.tokenizer
+    text = AnswerText(tokenizer, end_of_turn(tokenizer), sampling.stop)
+    return Spelled(text, sampling.top_logprobs)
+
+
+def _tells(piece: str) -> bool:
+    """Whether a piece has text, or tokens whose text was cut off."""
+    return bool(piece or getattr(piece, "logprobs", ()))
 
 
 def _digests(request: Request) -> str:

@@ -44,7 +44,7 @@ def model_routes(gateway: Gateway) -> APIRouter:
 def _capabilities(gateway: Gateway) -> Capabilities:
     return Capabilities(
         endpoints=[*OPENAI_ROUTES],
-        logprobs=gateway.engine is gateway.worker,  # vLLM's have another form
+        logprobs=True,
         json_schema=find_spec("llguidance") is not None,
         max_images=gateway.limits.max_images,
         max_tokens=gateway.limits.max_tokens,

@@ -6,9 +6,10 @@ runs the tiny model, since its own tests cover the rest.
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,21 @@ import openai
 import pytest
 
 from serving.engines.choice import EngineOptions, choose_engine
+from serving.engines.vllm_child import VllmChild
 from serving.limits import Limits
 from sparse_encoder.image import decode_image
 from tests.tiny_model import png, tiny_pipeline
 from vlm.edits import parse_edit
 from vlm.pipeline import ImagePart, Message, Pipeline, Request, Sampling, TextPart
+from vlm.receipt import verify_receipt
+from vlm.sampling import TokenLogprob
+from vlm.sweep import sweep
+from vlm.token_text import token_bytes
 
 PYTHON = os.environ.get("SPARSIGHT_VLLM_PYTHON")
 WAIT_S = 300
+RESTART_S = 300  # half a minute on two free cores
+SWEPT = (0.0, 1.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class Api:
     model: str
     reference: tuple[str, ...]  # one a case
     uris: dict[int, str]
+    pipeline: Pipeline
+    told: tuple[TokenLogprob, ...]  # of the second case's answer, with 3 others at each place
+    swept: tuple[str, ...]  # of photograph 1, at SWEPT
+    child: VllmChild | None
 
     def body(self, case: Case, **more: Any) -> dict[str, Any]:
         content: list[dict[str, Any]] = [
@@ -100,12 +112,24 @@ def api(request: pytest.FixtureRequest, serve: Any, as_uri: Any) -> Iterator[Api
         pytest.skip("SPARSIGHT_VLLM_PYTHON names no interpreter with vLLM; make test-vllm does")
     pipeline = Pipeline.load() if real else tiny_pipeline()
     reference = tuple(pipeline.answer([request_of(case, photos)])[0].text for case in CASES)
+    second = request_of(CASES[1], photos)
+    sampling = replace(second.sampling, top_logprobs=3)
+    told = pipeline.answer([replace(second, sampling=sampling)])[0].logprobs
+    alone = sweep(pipeline, decode_image(photos[1]), concept="dog", doses=SWEPT, max_tokens=24)
+    swept = tuple(point.answer.text for point in (alone.unsteered, *alone.points))
     maker = None
+    children: list[VllmChild] = []
     if real:
         options = EngineOptions("vllm", python=Path(str(PYTHON)))
-        maker = choose_engine(options, pipeline, Limits()).maker
+        with pytest.MonkeyPatch.context() as patch:
+            start = VllmChild.start
+            patch.setattr(
+                VllmChild, "start", lambda self, *a: (children.append(self), start(self, *a))
+            )
+            maker = choose_engine(options, pipeline, Limits()).maker
     with serve(pipeline, engine=maker) as url:
-        yield Api(url, pipeline.name, reference, uris)
+        child = children[0] if children else None
+        yield Api(url, pipeline.name, reference, uris, pipeline, told, swept, child)
 
 
 @pytest.mark.parametrize("n", range(len(CASES)))
@@ -184,3 +208,70 @@ def test_after_a_client_has_left_the_next_request_works(api: Api) -> None:
         time.sleep(0.05)
     assert httpx.get(f"{api.url}/health").json()["open_requests"] == 0
     assert api.text(api.body(CASES[0])) == api.reference[0]
+
+
+def test_log_probabilities_are_those_of_transformers_whole_and_streamed(api: Api) -> None:
+    body = api.body(CASES[1], logprobs=True, top_logprobs=3)
+    (choice,) = api.ask(body).json()["choices"]
+    content = choice["logprobs"]["content"]
+    assert choice["message"]["content"] == api.reference[1]
+    assert len(content) == len(api.told)
+    for one, mine in zip(content, api.told, strict=True):
+        assert one["logprob"] == pytest.approx(mine.logprob, abs=1e-2)
+        others = [other["logprob"] for other in one["top_logprobs"]]
+        assert others == pytest.approx([value for _, value in mine.top], abs=1e-2)
+    tokenizer = api.pipeline.tokenizer
+    spelled = [token_bytes(tokenizer, mine.token) for mine in api.told]
+    assert [bytes(one["bytes"]) for one in content] == spelled
+    steering = body.pop("steering")
+    client = openai.OpenAI(base_url=f"{api.url}/v1", api_key="none", timeout=WAIT_S, max_retries=0)
+    chunks = client.chat.completions.create(**body, stream=True, extra_body={"steering": steering})
+    streamed = [
+        one.to_dict()
+        for chunk in chunks
+        for choice in chunk.choices
+        if choice.logprobs is not None
+        for one in choice.logprobs.content or ()
+    ]
+    assert [one["token"] for one in streamed] == [one["token"] for one in content]
+
+
+def test_a_sweep_is_answered_by_the_engine_and_says_what_transformers_says(api: Api) -> None:
+    body = {
+        "model": api.model, "image": api.uris[1], "concept": "dog", "doses": SWEPT,
+        "max_tokens": 24,
+    }  # fmt: skip
+    answer = httpx.post(f"{api.url}/v1/steering/sweep", json=body, timeout=WAIT_S)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    points = [found["unsteered"], *found["points"]]
+    assert [point["text"] for point in points] == list(api.swept)
+    image = decode_image(png(1))
+    for point in found["points"]:
+        assert verify_receipt(point["receipt"], [image], api.pipeline) == []
+
+
+def test_an_engine_killed_in_mid_stream_gives_an_error_event_and_comes_back(api: Api) -> None:
+    """Last, since the others share the server."""
+    if api.child is None:
+        pytest.skip("transformers runs in the server's own process")
+    body = api.body(CASES[0], stream=True, max_tokens=400, temperature=1.5, seed=3)
+    first = api.child.pid
+    assert first is not None
+    lines: list[str] = []
+    with httpx.stream(
+        "POST", f"{api.url}/v1/chat/completions", json=body, timeout=WAIT_S
+    ) as answer:
+        for line in answer.iter_lines():
+            lines.append(line)
+            if len(lines) == 6:  # some words are out
+                os.killpg(first, signal.SIGKILL)
+    assert answer.status_code == 200
+    assert "engine_failed" in "\n".join(lines) and "data: [DONE]" not in lines
+    began = time.monotonic()
+    while (again := api.ask(api.body(CASES[0]))).status_code != 200:
+        assert again.json()["error"]["code"] in ("engine_unavailable", "engine_failed")
+        assert time.monotonic() - began < RESTART_S
+        time.sleep(0.5)
+    assert api.child.pid not in (None, first) and api.child.n_restarts == 1
+    assert again.json()["choices"][0]["message"]["content"] == api.reference[0]

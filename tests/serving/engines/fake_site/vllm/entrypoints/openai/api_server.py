@@ -38,6 +38,7 @@ class FakeVllm(ThreadingHTTPServer):
         self.n_left = 0  # streams whose reader left
         self.pause_s = 0.0
         self.die = None  # what "crash" does, None: cuts the connection
+        self.logprobs = None  # (text) -> what is told of its tokens
         self.thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -138,6 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 usage["completion_tokens"] = len(text.split())
                 choice = {"index": 0, "message": {"content": text}, "finish_reason": finish}
+                choice |= self._told(text)
                 self._json(200, {"choices": [choice], "usage": usage})
 
     def _stream(self, text, usage, finish, order):
@@ -151,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({"role": "assistant", "content": ""}, usage, 0)
             for i, word in enumerate(words):
                 time.sleep(self.server.pause_s)
-                self._event({"content": f" {word}" if i else word}, usage, i + 1)
+                piece = f" {word}" if i else word
+                self._event({"content": piece}, usage, i + 1, **self._told(piece))
                 if order == "crash":
                     return self._crash()
                 if order == "broken":
@@ -166,8 +169,12 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.server.n_left += 1
 
-    def _event(self, delta, usage, n, finish=None):
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    def _told(self, text):
+        known = self.server.logprobs
+        return {} if known is None else {"logprobs": {"content": known(text)}}
+
+    def _event(self, delta, usage, n, finish=None, **more):
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, **more}
         self._line({"choices": [choice], "usage": {**usage, "completion_tokens": n}})
 
     def _line(self, event):
