@@ -25,6 +25,7 @@ from serving.engines.vllm_child import VllmChild
 from serving.engines.vllm_command import find_vllm, vllm_argv, vllm_environment
 from serving.engines.vllm_engine import prepare
 from serving.engines.vllm_http import PATH
+from serving.engines.vllm_log import tail
 from sparse_encoder.dataset import find_shards, read_samples
 from sparse_encoder.image import decode_image
 from sparse_encoder.whole_file import write_whole
@@ -57,8 +58,10 @@ class Compared:
 
 
 def requests_of(data: Path, n: int, max_tokens: int) -> list[Request]:
-    """Real photographs with the prompts in turn; every second request has a clamp or an ablation."""
-    samples = read_samples(find_shards(data, "flickr8k/val-*.tar"))
+    """Real photographs, held out: Flickr8k's with `PROMPTS` in turn, then Visual7W's with a question
+    of their own. Every second request has a clamp or an ablation.
+    """
+    samples = read_samples(find_shards(data, "flickr8k/val-*.tar", "visual7w/val-*.tar"))
     made = []
     for i, sample in enumerate(islice(samples, n)):
         concept = CONCEPTS[(i // 4) % len(CONCEPTS)]
@@ -68,7 +71,7 @@ def requests_of(data: Path, n: int, max_tokens: int) -> list[Request]:
         made.append(
             caption_request(
                 decode_image(sample.image),
-                prompt=PROMPTS[i % len(PROMPTS)],
+                prompt=sample.qa[0][0] if sample.qa else PROMPTS[i % len(PROMPTS)],
                 edits=() if edit is None else (edit,),
                 sampling=Sampling(max_tokens=max_tokens),
             )
@@ -177,7 +180,12 @@ def main(
         )
         try:
             began = time.monotonic()
-            answers = ask_vllm(pipeline, requests, child.url, merged.served_name, key)
+            try:
+                answers = ask_vllm(pipeline, requests, child.url, merged.served_name, key)
+            except httpx.HTTPError as error:  # its log goes with the folder
+                raise click.ClickException(
+                    f"vLLM failed ({error}): {tail(child.log)[-3000:]}"
+                ) from None
             click.echo(
                 f"vLLM: {len(requests)} requests in {time.monotonic() - began:.0f} s", err=True
             )
