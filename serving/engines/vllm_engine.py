@@ -127,7 +127,6 @@ class VllmEngine:
         with self._lock:
             self._tasks.discard(task)
 
-
     async def _prepared(
         self, request: Request
     ) -> tuple[SoftPrompt, dict[str, Any], Spelled | None]:
