@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-NAMES = ("chelsea.jpg", "coffee.jpg", "rocket.jpg", "astronaut.jpg")
+NAMES = ("chelsea.jpg", "coffee.jpg", "rocket.jpg", "astronaut.jpg", "sign.jpg")
 
 
 def example_photos() -> list[Path]:

@@ -147,6 +147,21 @@ def run(app: FastAPI, bound: socket.socket, ready: Callable[[], None], grace_s: 
 
     grace_s: how long answers that are open then may go on.
     """
+    _serve(app, bound, ready, app.state.gateway.refuse, grace_s)
+
+
+def run_page(app: FastAPI, bound: socket.socket, ready: Callable[[], None]) -> None:
+    """The same for an application that has no model: what is open at the end is just left."""
+    _serve(app, bound, ready, lambda: None, grace_s=2)
+
+
+def _serve(
+    app: FastAPI,
+    bound: socket.socket,
+    ready: Callable[[], None],
+    stop: Callable[[], None],
+    grace_s: int,
+) -> None:
     # uvicorn's own start and access lines go to standard output, which is for data here; so would
     # its way to set up logs, where ours is set up already. Its Server header names a version.
     config = uvicorn.Config(
@@ -156,4 +171,4 @@ def run(app: FastAPI, bound: socket.socket, ready: Callable[[], None], grace_s: 
         server_header=False,
         timeout_graceful_shutdown=grace_s,
     )
-    _Server(config, ready, app.state.gateway.refuse).run(sockets=[bound])
+    _Server(config, ready, stop).run(sockets=[bound])

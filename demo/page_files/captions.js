@@ -96,12 +96,15 @@ function finish(answer, one) {
   finished = answer;
   say(`Steered caption: ${answer.text}`);
   const found = broken(answer.text, answer.finish);
+  const theirs = answer.receipt?.warnings ?? [];
   const notes = [
-    ...(found ? [`This caption looks broken: ${found}. Try a smaller dose.`] : []),
-    ...(answer.receipt?.warnings ?? []),
-    ...(one?.whole && one.text === answer.text ? ["The words stayed the same; a larger dose may change them."] : []),
+    found && h("p", { class: "warning" }, `This caption looks broken: ${found}. Try a smaller dose.`),
+    one?.whole && one.text === answer.text && h("p", { class: "hint" }, "The words stayed the same; a larger dose may change them."),
+    // One line each would push all else away: an edit of a concept touches 16 features.
+    theirs.length === 1 && h("p", { class: "warning" }, theirs[0]),
+    theirs.length > 1 && h("details", { class: "warning" }, h("summary", {}, `${theirs.length} warnings: the dose may be too high`), h("ul", {}, theirs.map((text) => h("li", {}, text)))),
   ];
-  warnings.replaceChildren(...notes.map((note) => h("p", { class: "warning" }, note)));
+  warnings.replaceChildren(...notes.filter(Boolean));
   if (answer.receipt) drawReceipt(answer.receipt);
 }
 

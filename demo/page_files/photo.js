@@ -7,6 +7,7 @@ const EXAMPLES = [
   { name: "coffee.jpg", shows: "a cup of coffee" },
   { name: "rocket.jpg", shows: "a rocket on its pad at night" },
   { name: "astronaut.jpg", shows: "the astronaut Eileen Collins" },
+  { name: "sign.jpg", shows: "a stop sign, drawn" },
 ];
 const MOST_BYTES = 20e6; // a data URI is a third larger, and the gateway takes 32 MiB
 

@@ -6,7 +6,8 @@ import { asEdit } from "./search.js";
 import { changed, on, reset, state } from "./state.js";
 
 const LEAST_SHARE = 0.02; // of the code: below it the photograph has nothing of a story's subject
-const TEXT = ["sign", "text", "letters"];
+const TEXT = ["stop sign", "sign", "street sign", "text", "letters"];
+const SNOW = 2; // p99
 
 const remove = (concept) => ({ concept, op: "ablate" });
 const clamp = (concept, value) => ({ concept, op: "clamp", value });
@@ -21,12 +22,14 @@ export function drawStories(chooseExample, take) {
   });
   on("features", () => { pet.textContent = pets() === "dog" ? "Dog to cat" : "Cat to dog"; });
   const text = story("Hide the text", async () => {
-    if (share(TEXT) < LEAST_SHARE) await chooseExample("sign.jpg");
-    tell(TEXT.map(remove));
+    if (share(["sign", "text", "letters"]) < LEAST_SHARE) await chooseExample("sign.jpg");
+    // Behind the sign of the example stand trees; without something to say instead it is guessed again.
+    const behind = state.photo.example && state.photo.name === "sign.jpg" ? [clamp("tree", 1)] : [];
+    tell([...TEXT.map(remove), ...behind]);
   });
   const snow = story("What if it snowed?", async () => {
     if (!state.photo) await chooseExample("rocket.jpg");
-    tell([clamp("snow", 1.5)]);
+    tell([clamp("snow", SNOW)]);
   });
   const dialog = h("dialog", { class: "second", "aria-labelledby": "second-title" },
     h("h2", { id: "second-title" }, "Mix with a second photograph"),

@@ -10,6 +10,7 @@ import click
 
 from serving.cli.assemble import assemble
 from serving.cli.caption import caption
+from serving.cli.demo import demo
 from serving.cli.eval import evaluate
 from serving.cli.explain import explain
 from serving.cli.export import export
@@ -54,6 +55,7 @@ def main(debug: bool) -> None:
 for command in (
     assemble,
     caption,
+    demo,
     evaluate,
     explain,
     export,

@@ -1,20 +1,69 @@
-"""The page's client against a live gateway over the fake pipeline of the serving tests."""
+"""The page on a live gateway, in Debian's Chromium where there is one."""
 
 import importlib.util
-from collections.abc import Iterator
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
-from demo.client import GatewayClient
-from demo.example_photos import example_photos
+from demo.page import mount
+from serving.app import create_app
+from serving.launch import address, bind
+from tests.tiny_model import tiny_pipeline
 
 SERVING = Path(__file__).parents[1] / "serving" / "conftest.py"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+WAIT_MS = 60_000  # a busy machine is no failure
+# The camera of the tests is Chromium's own test film.
+FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
-def _fakes() -> ModuleType:
+@contextmanager
+def live(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """The address of a server over `app`."""
+    bound = bind("127.0.0.1", port)
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield address(bound)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        bound.close()
+
+
+def page_on(pipeline: Any, port: int = 0) -> AbstractContextManager[str]:
+    """A gateway over `pipeline` with the page; yields the gateway's address."""
+    return live(create_app(pipeline, mounts=[lambda app: mount(app, "")]), port)
+
+
+@pytest.fixture(scope="session")
+def serve_app() -> Callable[..., AbstractContextManager[str]]:
+    return live
+
+
+@pytest.fixture(scope="session")
+def serve_page() -> Callable[..., AbstractContextManager[str]]:
+    return page_on
+
+
+@pytest.fixture(scope="session")
+def fakes() -> ModuleType:
+    """The fake pipeline of the serving tests."""
     # Two conftest.py cannot both be imported by that name, so this one goes by its path.
     spec = importlib.util.spec_from_file_location("serving_fakes", SERVING)
     assert spec is not None and spec.loader is not None
@@ -23,49 +72,45 @@ def _fakes() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session")
-def fakes() -> ModuleType:
-    return _fakes()
+@pytest.fixture(scope="module")
+def tiny_page() -> Iterator[str]:
+    """A gateway over tiny random weights, with the page."""
+    with page_on(tiny_pipeline()) as url:
+        yield url
 
 
-@pytest.fixture(scope="session")
-def url(fakes: ModuleType) -> Iterator[str]:
-    with fakes.served(fakes.FakePipeline()) as address:
-        yield address
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[GatewayClient]:
-    client = GatewayClient(url)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def nowhere() -> Iterator[GatewayClient]:
-    """A client of a gateway that is not there."""
-    client = GatewayClient("http://127.0.0.1:9", timeout_s=5)
-    yield client
-    client.close()
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser. A module's, not the session's: while it lives, no test may run a loop of its own."""
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    named = os.environ.get("SPARSIGHT_CHROMIUM")
+    path = named or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("no Chromium found: apt-get install chromium, or set SPARSIGHT_CHROMIUM")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
-def photo() -> Path:
-    return example_photos()[0]
+def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens the page as one more user, and waits until it is ready. No script may fail on it."""
+    contexts, faults = [], []
 
+    def open_page(url: str, *, ready: bool = True, **options: Any) -> Any:
+        context = chromium.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+        context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
+        context.set_default_timeout(WAIT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda fault: faults.append(fault))
+        page.goto(url if "/demo" in url else f"{url}/demo/")
+        if ready:
+            page.wait_for_selector("#sparsight[data-ready]")
+        return page
 
-@pytest.fixture
-def no_photo(tmp_path: Path) -> Path:
-    path = tmp_path / "notes.jpg"
-    path.write_bytes(b"this is no photograph")
-    return path
-
-
-@pytest.fixture
-def feature() -> Any:
-    """Makes a feature as the gateway sends it."""
-
-    def make(index: int, name: str = "cat", p99: float | None = 1.0) -> dict[str, Any]:
-        return {"feature": index, "name": name, "activation": 2.0, "p99": p99, "share": 0.25}
-
-    return make
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []
