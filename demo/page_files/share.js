@@ -120,7 +120,7 @@ export async function restore(packed, setPhoto) {
 async function apply(found, setPhoto) {
   if (found?.sparsight !== VERSION) throw new Error(`what was shared is of version ${found?.sparsight}; this page reads ${VERSION}`);
   const edits = Array.isArray(found.edits) ? found.edits : null;
-  if (!edits || edits.length > MOST_EDITS || !edits.every(({ edit }) => edit && typeof edit.op === "string")) throw new Error("what was shared has no list of edits");
+  if (!edits || edits.length > MOST_EDITS || !edits.every((one) => typeof one?.edit?.op === "string")) throw new Error("what was shared has no list of edits");
   const number = (value, least, most, usual) => (typeof value === "number" && value >= least && value <= most ? value : usual);
   const region = Array.isArray(found.region) && found.region.length === 4 && found.region.every((x) => typeof x === "number") ? found.region : null;
   Object.assign(state, {

@@ -22,7 +22,7 @@ from tests.tiny_model import tiny_pipeline
 
 SERVING = Path(__file__).parents[1] / "serving" / "conftest.py"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-WAIT_MS = 60_000  # a busy machine is no failure
+WAIT_MS = 30_000  # a busy machine is no failure
 # The camera of the tests is Chromium's own test film.
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 
 from serving.app import create_app
@@ -191,7 +192,13 @@ def data_uri(content: bytes | None = None) -> str:
 @contextmanager
 def served(pipeline: Any, **options: Any) -> Iterator[str]:
     """The address of a live server over this pipeline."""
-    app = create_app(pipeline, **options)
+    with listening(create_app(pipeline, **options)) as url:
+        yield url
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The address of a live server over this application."""
     bound = bind("127.0.0.1", 0)
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -216,6 +223,11 @@ def pipeline() -> FakePipeline:
 @pytest.fixture(scope="session")
 def serve() -> Callable[..., Any]:
     return served
+
+
+@pytest.fixture(scope="session")
+def serve_relay() -> Callable[..., Any]:
+    return listening
 
 
 @pytest.fixture
