@@ -11,7 +11,7 @@ import { drawPicture } from "./picture.js";
 import { drawRows } from "./rows.js";
 import { drawSearch } from "./search.js";
 import { drawShare, restore } from "./share.js";
-import { changed, state } from "./state.js";
+import { changed, on, state } from "./state.js";
 import { drawStories } from "./stories.js";
 import { drawSweep } from "./sweep.js";
 
@@ -69,7 +69,7 @@ async function meet() {
 
 function drawHead(views) {
   const model = h("span", { class: "model" });
-  document.addEventListener("sparsight-model", () => { model.textContent = `${state.model.name} · ${state.model.features.toLocaleString("en")} features`; });
+  on("model", () => { model.textContent = `${state.model.name} · ${state.model.features.toLocaleString("en")} features`; });
   const tabs = Object.keys(views).map((name) => h("a", { href: name === "Steer" ? "#" : `#${name.toLowerCase()}` }, name));
   const follow = () => {
     const at = location.hash.startsWith("#atlas") ? "Atlas" : "Steer";
@@ -137,7 +137,6 @@ async function open(root) {
 
 // The photograph and edits of a shared link, or the first example.
 async function begin() {
-  document.dispatchEvent(new Event("sparsight-model"));
   if (location.hash.startsWith("#s=")) await restore(location.hash.slice(3), setPhoto);
   else await take(examplePhoto(FIRST));
 }

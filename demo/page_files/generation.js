@@ -6,7 +6,7 @@ import { fail, onBack } from "./messages.js";
 import { isSteered, on, state, steering } from "./state.js";
 import { hasLeft } from "./words.js";
 
-const WAIT_MS = 60; // after a slider's last step
+const WAIT_MS = 40; // after a slider's last step
 
 export const answers = { plain: null, steered: null }; // {text, finish, receipt, whole, failed}
 const views = [];

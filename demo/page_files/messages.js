@@ -28,7 +28,9 @@ export function fail(error) {
   text.textContent = error.message;
   box.hidden = false;
   box.classList.toggle("gone", error.gone === true);
-  if (error.gone && waiting === null) wait();
+  if (!error.gone) return;
+  text.append(" The page tries again by itself.");
+  if (waiting === null) wait();
 }
 
 export function clearMessage() {
@@ -36,7 +38,6 @@ export function clearMessage() {
 }
 
 function wait() {
-  text.append(" The page tries again by itself.");
   waiting = setInterval(async () => {
     if (!(await isThere())) return;
     clearInterval(waiting);

@@ -1,6 +1,7 @@
 // A photograph as the page holds it: the file's own bytes, untouched, so that receipts name its sha256.
 
 import { h, iconButton, sign } from "./element.js";
+import { GatewayError, baseUrl } from "./gateway.js";
 
 const EXAMPLES = [
   { name: "chelsea.jpg", shows: "Chelsea the cat" },
@@ -26,7 +27,9 @@ export async function readPhoto(blob, name, example = false) {
 }
 
 export async function examplePhoto(name) {
-  const got = await fetch(exampleUrl(name));
+  const got = await fetch(exampleUrl(name)).catch(() => {
+    throw new GatewayError(`no answer from ${baseUrl()}; is \`sparsight serve\` running there?`, { gone: true });
+  });
   if (!got.ok) throw new Error(`there is no example photograph ${name}; choose another`);
   return readPhoto(await got.blob(), name, true);
 }

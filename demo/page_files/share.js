@@ -5,6 +5,7 @@ import { post } from "./gateway.js";
 import { clearMessage, fail, say } from "./messages.js";
 import { examplePhoto, photoFromUri } from "./photo.js";
 import { asEdit } from "./search.js";
+import { isEdit } from "./shorthand.js";
 import { fileName, snippets } from "./snippets.js";
 import { PROMPT, changed, isSteered, on, state, steering } from "./state.js";
 
@@ -92,7 +93,7 @@ async function open(chosen, take, setPhoto) {
       throw new Error(`${chosen.name} is no JSON; expected a file or a recipe that was saved here`);
     }
     if (found?.sparsight) return await apply(found, setPhoto);
-    if (!Array.isArray(found?.edits) || typeof found.name !== "string") throw new Error(`${chosen.name} is no recipe: it has no name, or no edits`);
+    if (!isRecipe(found)) throw new Error(`${chosen.name} is no recipe: it has no name, or no edits`);
     state.recipe = found;
     state.resolveAgain = false;
     changed("edits");
@@ -120,7 +121,7 @@ export async function restore(packed, setPhoto) {
 async function apply(found, setPhoto) {
   if (found?.sparsight !== VERSION) throw new Error(`what was shared is of version ${found?.sparsight}; this page reads ${VERSION}`);
   const edits = Array.isArray(found.edits) ? found.edits : null;
-  if (!edits || edits.length > MOST_EDITS || !edits.every((one) => typeof one?.edit?.op === "string")) throw new Error("what was shared has no list of edits");
+  if (!edits || edits.length > MOST_EDITS || !edits.every((one) => isEdit(one?.edit))) throw new Error("what was shared has no list of edits");
   const number = (value, least, most, usual) => (typeof value === "number" && value >= least && value <= most ? value : usual);
   const region = Array.isArray(found.region) && found.region.length === 4 && found.region.every((x) => typeof x === "number") ? found.region : null;
   Object.assign(state, {
@@ -130,7 +131,7 @@ async function apply(found, setPhoto) {
     top: number(found.top, 1, 64, 16),
     region,
     edits: edits.map(({ label, edit, regional }) => ({ start: null, ...asEdit(edit), ...(label ? { label: String(label) } : {}), regional: regional !== false })),
-    recipe: found.recipe && Array.isArray(found.recipe.edits) ? found.recipe : null,
+    recipe: isRecipe(found.recipe) ? found.recipe : null,
     resolveAgain: found.resolveAgain === true,
     second: null,
   });
@@ -142,6 +143,8 @@ async function apply(found, setPhoto) {
   for (const one of [photo, second])
     if (one && !one.uri) fail(new Error(`the link was made with the photograph ${one.name}, which only its owner has; upload it to see the same${one.sha256 ? ` (sha256 ${one.sha256.slice(0, 12)}…)` : ""}`));
 }
+
+const isRecipe = (found) => typeof found?.name === "string" && Array.isArray(found.edits) && found.edits.every(isEdit);
 
 async function brought(photo) {
   if (!photo) return null;

@@ -31,6 +31,17 @@ export function parseShorthand(text) {
   return edit;
 }
 
+// Whether what came from a link or a file has the form of an edit; its sense is the gateway's to judge.
+export function isEdit(edit) {
+  const { op, concept, feature, value, region } = edit ?? {};
+  return (
+    typeof op === "string" && op in SIGNS &&
+    (typeof concept === "string" || typeof feature === "number") &&
+    (value === undefined || typeof value === "number") &&
+    (region === undefined || (Array.isArray(region) && region.every((x) => typeof x === "number")))
+  );
+}
+
 export function writeShorthand(edit) {
   const target = edit.feature === undefined ? edit.concept : `#${edit.feature}`;
   const value = edit.value === undefined ? "" : Number(edit.value.toPrecision(6));
