@@ -39,14 +39,18 @@ MOVE = """async ([label, value]) => {
 
 
 @click.command()
-@click.option("--api", help="A gateway that runs already, with the page.  [default: one is started]")
+@click.option(
+    "--api", help="A gateway that runs already, with the page.  [default: one is started]"
+)
 @click.option("--moves", default=18, show_default=True, help="Steps of the slider.")
 @click.option("--chromium", envvar="SPARSIGHT_CHROMIUM", help="The browser.  [default: found]")
 def main(api: str | None, moves: int, chromium: str | None) -> None:
     """Prints median and 90th percentile, with the machine's load."""
     path = chromium or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
-        raise click.ClickException("no Chromium found; apt-get install chromium, or --chromium PATH")
+        raise click.ClickException(
+            "no Chromium found; apt-get install chromium, or --chromium PATH"
+        )
     if api is not None:
         measure(api.rstrip("/"), path, moves)
         return

@@ -100,10 +100,10 @@ function draw(root) {
     drawStories(chooseExample, take),
     h("div", { class: "columns" },
       h("section", { class: "left", "aria-label": "Photograph" }, picture, drawIntake(take, "a photograph"),
-        h("p", { class: "hint" }, "Drag on the picture to keep edits to a region. The photograph goes to the gateway and is not kept.")),
+        h("p", { class: "hint" }, "Drag on the picture to keep edits to a region. The photograph goes to the gateway and is not kept."),
+        drawSweep()),
       h("section", { class: "middle", "aria-label": "Features and edits" }, drawSearch(), drawRows()),
-      h("section", { class: "right", "aria-label": "Captions" }, drawCaptions())),
-    h("div", { class: "below" }, drawSweep(), drawShare(take, setPhoto)));
+      h("section", { class: "right", "aria-label": "Captions" }, drawCaptions(), drawShare(take, setPhoto))));
   const atlas = h("main", { class: "view", hidden: true });
   const head = drawHead({ Steer: steer, Atlas: atlas });
   root.replaceChildren(head, ...drawMessages(), steer, atlas);

@@ -8,8 +8,8 @@ import { on, state } from "./state.js";
 import { addConcept } from "./search.js";
 import { differing, words } from "./words.js";
 
-const [WIDTH, HEIGHT] = [560, 240];
-const EDGE = { left: 44, right: 16, top: 16, bottom: 40 };
+const [WIDTH, HEIGHT] = [420, 220];
+const EDGE = { left: 38, right: 10, top: 16, bottom: 40 };
 
 export function drawSweep() {
   let asked = null;

@@ -209,7 +209,9 @@ def test_an_answer_that_is_no_longer_wanted_is_let_go(visit: Visit, tiny_page: s
     """While a slider runs, one request is open at most, and the caption is of its last place."""
     page = visit(tiny_page)
     bodies: list[str] = []
-    page.on("request", lambda one: bodies.append(one.post_data or "") if "chat" in one.url else None)
+    page.on(
+        "request", lambda one: bodies.append(one.post_data or "") if "chat" in one.url else None
+    )
     plain(page)
     add(page, "dog")
     slider = page.get_by_role("slider", name="dog, dose in p99")

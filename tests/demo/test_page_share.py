@@ -44,7 +44,9 @@ def prepare(page: Any) -> None:
 def upload(page: Any, name: str, content: bytes) -> None:
     file = {"name": name, "mimeType": "image/png", "buffer": content}
     page.get_by_label("Upload a photograph").set_input_files(file)
-    page.wait_for_function("name => document.querySelector('.stage img').alt.endsWith(name)", arg=name)
+    page.wait_for_function(
+        "name => document.querySelector('.stage img').alt.endsWith(name)", arg=name
+    )
 
 
 def open_file(page: Any, name: str, content: bytes) -> None:

@@ -45,7 +45,9 @@ def test_a_word_that_is_clicked_shows_the_features_that_made_it(
     page.locator("#unsteered .word").nth(at).click()
     page.wait_for_selector(".why .cause, .why .warning")
     causes = page.locator(".why button.cause")
-    if causes.count():  # random weights may say what is no word; then the gateway's words stand there
+    if (
+        causes.count()
+    ):  # random weights may say what is no word; then the gateway's words stand there
         causes.first.click()
         page.wait_for_function("document.querySelector('canvas.heat').style.opacity === '1'")
     page.keyboard.press("Escape")
@@ -200,4 +202,14 @@ def test_all_that_the_mouse_does_can_be_done_by_keys(visit: Visit, tiny_page: st
             page.evaluate("""() => { const one = document.activeElement; return [
             one.className.toString().split(' ')[0], one.id, one.type, one.tagName].filter(Boolean)[0] }""")
         )
-    assert {"story", "stage", "thumb", "quiet", "icon", "add-concept", "range", "word", "snippet"} <= met
+    assert {
+        "story",
+        "stage",
+        "thumb",
+        "quiet",
+        "icon",
+        "add-concept",
+        "range",
+        "word",
+        "snippet",
+    } <= met
