@@ -90,7 +90,11 @@ async function show(index) {
   try {
     found = await featureCard(index);
   } catch (error) {
-    return fail(error);
+    // Said here: the banner belongs to the photograph, which may be loading still.
+    opened.replaceChildren(h("p", { class: "warning", role: "alert" }, error.message));
+    opened.hidden = false;
+    if (error.gone) fail(error);
+    return;
   }
   if (location.hash !== `#atlas/${index}`) return; // another was opened meanwhile
   clearMessage();

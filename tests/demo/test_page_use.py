@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from demo.page import mount
 from serving.launch import bind
+from serving.relay import create_relay
 from tests.tiny_model import png, tiny_pipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -94,7 +96,7 @@ def test_the_atlas_is_searched_browsed_opened_and_its_feature_becomes_an_edit(
     page.wait_for_selector(f"#steered{WHOLE}")
     assert f'"feature":{index}' in page.locator(".snippet").inner_text()
     nothing = visit(f"{tiny_page}/demo/#atlas/99999")
-    alert_with(nothing, "99999")
+    assert "99999" in nothing.locator(".opened .warning").inner_text()
 
 
 BAD_PHOTOS = [
@@ -160,6 +162,21 @@ def test_a_gateway_that_goes_and_comes_back_is_noticed_and_asked_again(
     with serve_page(tiny_pipeline(), port):
         page.wait_for_selector(f"#steered{WHOLE}")
         assert page.get_by_role("alert").count() == 0
+
+
+def test_the_page_alone_shows_what_a_gateway_elsewhere_says(
+    visit: Visit, serve_app: Serve, serve_page: Serve
+) -> None:
+    with serve_page(tiny_pipeline()) as gateway:
+        relay = create_relay(gateway)
+        with serve_app(mount(relay, "")) as url:
+            page = visit(url)
+            page.wait_for_selector(f"#unsteered{WHOLE}")
+            add(page, "dog")
+            page.wait_for_selector(f"#steered{WHOLE}")
+            assert page.get_by_text("Receipt: ").is_visible()
+            page.get_by_role("button", name="curl", exact=True).click()
+            assert url in page.locator(".snippet").inner_text()
 
 
 def test_on_a_telephone_nothing_is_cut_off_in_light_or_dark(visit: Visit, tiny_page: str) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from serving.cli.main import main
 from serving.relay import MAX_BODY_BYTES, create_relay, read_api_url
 from sparse_encoder.errors import SparsightError
 
@@ -125,3 +127,8 @@ def test_an_address_is_read_with_or_without_its_version(text: str, base: str) ->
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(SparsightError, match="is no address of a gateway"):
         read_api_url(text)
+
+
+def test_the_command_says_what_is_no_address_before_anything_is_served() -> None:
+    done = CliRunner().invoke(main, ["demo", "--api", "gpu-box"])
+    assert done.exit_code == 1 and "'gpu-box' is no address of a gateway" in done.output
