@@ -13,8 +13,12 @@ const remove = (concept) => ({ concept, op: "ablate" });
 const clamp = (concept, value) => ({ concept, op: "clamp", value });
 const tell = (edits) => reset(edits.map(asEdit));
 
-// chooseExample(name): a promise of that photograph on the page.
-export function drawStories(chooseExample, take) {
+// choose(name): a promise of that example on the page.
+export function drawStories(choose, take) {
+  const chooseExample = (name) => {
+    reset([]); // edits of the photograph before would be tried on this one first
+    return choose(name);
+  };
   const pet = story("Cat to dog", async () => {
     if (!pets()) await chooseExample("chelsea.jpg");
     const [from, to] = pets() === "dog" ? ["dog", "cat"] : ["cat", "dog"];
