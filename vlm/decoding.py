@@ -45,7 +45,8 @@ def decode(
     inputs = torch.stack(
         [torch.cat([p.new_zeros(longest - len(p), p.shape[1]), p]) for p in prompts]
     )
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    device = inputs.device
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     position = (mask.cumsum(1) - 1).clamp_min(0)
     cache = DynamicCache()
     for n_done in range(1, max(s.max_tokens for s in samplings) + 1):
@@ -60,6 +61,7 @@ def decode(
             )
             .logits[:, -1]
             .float()
+            .cpu()
         )  # (running, vocabulary)
         step = [Chosen(i, *choosers[i].choose(row)) for row, i in zip(logits, running, strict=True)]
         yield step
@@ -71,11 +73,12 @@ def decode(
         ]
         if not keep:
             return
-        kept = torch.tensor(keep)
+        kept = torch.tensor(keep, device=device)
         if len(keep) < len(running):  # finished answers leave the batch
             cache.batch_select_indices(kept)
             running = [running[place] for place in keep]
-        inputs = model.get_input_embeddings()(torch.tensor([[tokens[place]] for place in keep]))
+        said = torch.tensor([[tokens[place]] for place in keep], device=device)
+        inputs = model.get_input_embeddings()(said)
         mask = torch.cat([mask[kept], mask.new_ones(len(keep), 1)], dim=1)
         position = position[kept][:, -1:] + 1
 

@@ -51,7 +51,9 @@ def with_adapter(model: Any, adapter: Path) -> Any:
 
 def embed(model: Any, token_ids: list[int]) -> Tensor:
     """Input vectors (tokens, hidden) of token ids."""
-    out: Tensor = model.get_input_embeddings()(torch.tensor(token_ids, dtype=torch.int64))
+    table = model.get_input_embeddings()
+    ids = torch.tensor(token_ids, dtype=torch.int64, device=table.weight.device)
+    out: Tensor = table(ids)
     return out
 
 

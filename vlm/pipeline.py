@@ -30,7 +30,7 @@ from vlm.dose_warnings import dose_warnings
 from vlm.edits import Edit
 from vlm.guide import Guides
 from vlm.kept import Kept
-from vlm.language_model import embed, load_language_model, with_adapter
+from vlm.language_model import embed
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.projector import Projector, ProjectorConfig
 from vlm.projector_file import load_projector
@@ -40,6 +40,7 @@ from vlm.request import Request, caption_request
 from vlm.sae_steering import ReadThroughSae, read_features
 from vlm.sampling import Guide, Sampling, TokenLogprob
 from vlm.soft_prompt import SoftPrompt
+from vlm.speaker import load_folder_llm
 from vlm.template import (
     DEFAULT_PROMPT,
     ImagePart,
@@ -116,17 +117,20 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT_MODEL, *, progress: Progress | None = None
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        progress: Progress | None = None,
+        speaks: bool = True,
     ) -> "Pipeline":
-        """From a model's name or folder; parts that are missing in the cache are assembled."""
+        """From a model's name or folder; parts that are missing in the cache are assembled.
+
+        speaks: otherwise the language model has no weights, for a process that makes soft prompts
+        (`soft_prompt`) for a `vlm.speaker.Speaker` elsewhere.
+        """
         folder = read_model(model)
         encoder = load_encoder(folder.path, progress)
-        llm, tokenizer = load_language_model(
-            folder.config["llm"],
-            progress,
-            chat_template=folder.config.get("chat_template", ""),
-            home=folder.path,
-        )
+        llm, tokenizer = load_folder_llm(folder, progress, with_weights=speaks)
         pipeline = cls(
             folder.name,
             folder.fingerprint,
@@ -141,7 +145,7 @@ class Pipeline:
                     tuple(folder.config["projector"]["groups"]),
                 ),
             ),
-            with_adapter(llm, folder.path / "adapter"),
+            llm,
             tokenizer,
         )
         pipeline.top_images = read_top_images(folder.path / "features", folder.fingerprint)

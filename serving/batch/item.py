@@ -20,9 +20,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph that was read: `image`, or `error` in words. `data` only where it was wanted."""
+    """A photograph that was read: `sha256` of its bytes, or `error` in words.
+
+    image: where it is decoded in this process. data: only where the bytes were wanted.
+    """
 
     name: str
     image: DecodedImage | None = None
     error: str | None = None
     data: bytes | None = None
+    digest: str | None = None  # of a photograph that is decoded elsewhere
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file's bytes; None where there is no photograph."""
+        return self.digest if self.image is None else self.image.sha256

@@ -1,5 +1,6 @@
-"""What is made of each photograph: prompts x steerings, codes, an embedding."""
+"""What is made of each photograph: questions x steerings, codes, an embedding."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from vlm.recipe import Recipe
 from vlm.steer_from import SteerFrom
 
 Embedding = Literal["dense", "sparse"]
-MAX_CAPTIONS = 256  # a photograph
+MAX_CAPTIONS = 256  # a photograph, answers by a schema with them
+SCHEMA_PROMPT = "List what is in the image."
+SCHEMA_TOKENS = 256  # at least; JSON is longer than a caption, and half of it is worth nothing
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,34 @@ PLAIN = Steering("plain")
 
 
 @dataclass(frozen=True)
+class Tags:
+    """A question whose answer is JSON of a schema."""
+
+    schema: str  # JSON text
+    prompt: str = SCHEMA_PROMPT
+
+    @classmethod
+    def of(cls, schema: object, prompt: str = SCHEMA_PROMPT) -> "Tags":
+        """Raises SparsightError for what is no schema at all; the model's guide sees to the rest."""
+        if not isinstance(schema, dict):
+            raise SparsightError(
+                f'a JSON schema is an object, such as {{"type": "object", ...}}; this is '
+                f"{type(schema).__name__}",
+                param="schema",
+            )
+        return cls(json.dumps(schema, sort_keys=True), prompt)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each photograph under each steering."""
+
+    prompt: str
+    max_tokens: int
+    schema: str | None = None  # JSON text; the answer is JSON of it
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a result depends on besides the photograph."""
 
@@ -49,6 +80,7 @@ class Plan:
     max_tokens: int = Sampling().max_tokens
     codes: bool = False  # the global code, before any edit
     embedding: Embedding | None = None  # the same code, L2-normalised
+    tags: Tags | None = None
 
     def __post_init__(self) -> None:
         names = [steering.name for steering in self.steerings]
@@ -58,18 +90,27 @@ class Plan:
             )
         if len(set(self.prompts)) < len(self.prompts):
             raise SparsightError("the same prompt is given twice", param="prompt")
-        n = len(self.prompts) * len(self.steerings)
+        n = len(self.questions) * len(self.steerings)
         if n > MAX_CAPTIONS:
             raise SparsightError(
-                f"{len(self.prompts)} prompts x {len(self.steerings)} steerings make {n} captions "
+                f"{len(self.questions)} prompts x {len(self.steerings)} steerings make {n} captions "
                 f"a photograph, at most {MAX_CAPTIONS} are made; split them over several runs",
                 param="sweep",
             )
-        if not self.prompts and not self.codes and self.embedding is None:
+        if not self.questions and not self.codes and self.embedding is None:
             raise SparsightError(
-                "nothing is asked of a photograph: no caption, no code, no embedding",
+                "nothing is asked of a photograph: no caption, no JSON, no code, no embedding",
                 param="caption",
             )
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Of captions, then of the schema."""
+        asked = [Question(prompt, self.max_tokens) for prompt in self.prompts]
+        if self.tags is not None:
+            n_tokens = max(self.max_tokens, SCHEMA_TOKENS)
+            asked.append(Question(self.tags.prompt, n_tokens, self.tags.schema))
+        return tuple(asked)
 
     @property
     def is_simple(self) -> bool:
@@ -78,6 +119,7 @@ class Plan:
             len(self.prompts) == len(self.steerings) == 1
             and not self.codes
             and self.embedding is None
+            and self.tags is None
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +132,7 @@ class Plan:
                 "steering": self.steerings[0].to_json(),
                 "max_tokens": self.max_tokens,
             }
-        return {
+        out = {
             "fingerprint": self.fingerprint,
             "prompts": list(self.prompts),
             "steerings": [{"name": each.name, **each.to_json()} for each in self.steerings],
@@ -98,12 +140,13 @@ class Plan:
             "codes": self.codes,
             "embedding": self.embedding,
         }
+        if self.tags is not None:
+            out["tags"] = {"schema": json.loads(self.tags.schema), "prompt": self.tags.prompt}
+        return out
 
 
 def difference(before: Any, now: dict[str, Any]) -> str:
     """In words, the first thing in which a recipe of an earlier run differs from this run's."""
-    import json
-
     if not isinstance(before, dict):
         return "recipe"
     if before.keys() != now.keys():

@@ -1,5 +1,6 @@
 """What became of one photograph, and its line in a journal."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ class Result:
         """``path`` first; then ``error``, or ``duplicate_of`` where it is one and the outputs.
 
         Outputs of one caption are ``caption`` and ``receipt`` (which holds the digest); of more,
-        ``sha256``, ``captions``, ``code``, ``embedding`` as far as they were asked for.
+        ``sha256``, ``captions``, ``tags``, ``code``, ``embedding`` as far as they were asked for.
         """
         out: dict[str, Any] = {"path": self.path}
         if self.error is not None:
@@ -41,7 +42,7 @@ class Result:
             return cls(path, error=str(entry["error"]))
         outside = ("path", "recipe", "duplicate_of")
         outputs = {key: value for key, value in entry.items() if key not in outside}
-        if not outputs.keys() & {"caption", "captions", "code", "embedding"}:
+        if not outputs.keys() & {"caption", "captions", "tags", "code", "embedding"}:
             raise KeyError("no output")
         return cls(path, outputs, None, _digest(outputs), entry.get("duplicate_of"))
 
@@ -53,11 +54,27 @@ class Result:
         return [each["caption"] for each in self.outputs.get("captions", ())]
 
     @property
+    def keywords(self) -> list[str]:
+        """All texts in the answers by a schema, each once, in order: what a picture library files
+        a photograph under."""
+        found = [each["json"] for each in self.outputs.get("tags", ())]
+        return list(dict.fromkeys(text for answer in found for text in _texts(answer) if text))
+
+    @property
     def warnings(self) -> list[str]:
         """Of all receipts."""
         receipts = [self.outputs.get("receipt")]
-        receipts += [each["receipt"] for each in self.outputs.get("captions", ())]
+        for key in ("captions", "tags"):
+            receipts += [each["receipt"] for each in self.outputs.get(key, ())]
         return [word for receipt in receipts if receipt for word in receipt.get("warnings", ())]
+
+
+def _texts(found: Any) -> Iterator[str]:
+    if isinstance(found, str):
+        yield " ".join(found.split())
+    elif isinstance(found, dict | list):
+        for each in found.values() if isinstance(found, dict) else found:
+            yield from _texts(each)
 
 
 def _digest(outputs: dict[str, Any]) -> str | None:

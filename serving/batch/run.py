@@ -8,11 +8,10 @@ does that photograph again.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Any
+from itertools import chain
 
-from serving.batch.ahead import read_ahead
-from serving.batch.answers import Answering, outputs_of
+from serving.batch.answers import Answering
+from serving.batch.engine import Engine, LocalEngine, Outputs
 from serving.batch.item import Item, Photo
 from serving.batch.journal import Journal
 from serving.batch.plan import Plan
@@ -21,7 +20,9 @@ from serving.batch.result import Result
 from serving.batch.sinks import Sink
 from serving.batch.sources import Source, Wanted
 from sparse_encoder.errors import SparsightError
-from sparse_encoder.image import DecodedImage
+
+MAX_BYTES = 256 * 2**20  # of photographs that are held to be asked for together
+N_REFUSED = 8  # photographs refused in a row before any worked: it is the plan that is refused
 
 
 @dataclass(frozen=True)
@@ -43,30 +44,40 @@ def caption_all(
     sinks: Sequence[Sink] = (),
     pace: Pace = Pace(),
 ) -> Iterator[Result]:
+    """`run` by a pipeline in this process."""
+    engine = LocalEngine(pipeline, batch_size=pace.batch_size, workers=pace.workers)
+    return run(sources, plan, engine, journal=journal, sinks=sinks, pace=pace)
+
+
+def run(
+    sources: Sequence[Source],
+    plan: Plan,
+    engine: Engine,
+    *,
+    journal: Journal | None = None,
+    sinks: Sequence[Sink] = (),
+    pace: Pace = Pace(),
+) -> Iterator[Result]:
     """One result a photograph, in order, each written when it is given.
 
     Without a journal a photograph that is named twice is captioned twice, as one would expect of
-    lines on a screen. Raises SparsightError where the plan itself is refused or a disk is full.
+    lines on a screen. Raises SparsightError where the plan itself is refused, the engine cannot go
+    on, or a disk is full.
     """
     # Last, since a sample in a shard cannot be taken back where another sink refuses the result.
     sinks = sorted(sinks, key=lambda sink: sink.needs_data)
     items = _items(sources, _wanted(journal, pace))
-    photos = read_ahead(
-        items,
-        workers=pace.workers,
-        n_ahead=pace.batch_size + 2 * pace.workers,
-        keep_data=any(sink.needs_data for sink in sinks),
-    )
+    photos = engine.read(items, keep_data=any(sink.needs_data for sink in sinks))
     anything_done = journal is not None and journal.n_done > 0
-    while batch := list(islice(photos, pace.batch_size)):
+    for batch in _together(photos, engine.n_together):
         batch = [_checked(photo, sinks) for photo in batch]
-        results = _results(batch, plan, pipeline, journal, pace.batch_size, anything_done)
-        for photo, result in zip(batch, results, strict=True):
+        results = _results(batch, plan, engine, journal, anything_done)
+        for n, (photo, result) in enumerate(zip(batch, results, strict=True), 1):
             result = _write(photo, result, journal, sinks)
             anything_done = anything_done or result.error is None
+            if journal is not None and (n == len(batch) or n % pace.batch_size == 0):
+                journal.sync()
             yield result
-        if journal is not None:
-            journal.sync()
 
 
 def explain_failures(sources: Sequence[Source]) -> Iterator[Result]:
@@ -74,13 +85,6 @@ def explain_failures(sources: Sequence[Source]) -> Iterator[Result]:
     for item in _items(sources, lambda _: True):
         photo = read_item(item)
         yield Result(photo.name, error=photo.error or "came only now; run the command again")
-
-
-def results_of(
-    photos: Sequence[Photo], plan: Plan, pipeline: Answering, batch_size: int
-) -> list[Result]:
-    """One result for each photograph of a block that nothing is remembered of."""
-    return _results(photos, plan, pipeline, None, batch_size, True)
 
 
 def in_shard(name: str, shard: tuple[int, int]) -> bool:
@@ -102,6 +106,20 @@ def _items(sources: Iterable[Source], wanted: Wanted) -> Iterator[Item]:
     return chain.from_iterable(source.items(wanted) for source in sources)
 
 
+def _together(photos: Iterator[Photo], n: int) -> Iterator[list[Photo]]:
+    """At most n photographs, or as many as their bytes allow."""
+    batch: list[Photo] = []
+    n_bytes = 0
+    for photo in photos:
+        batch.append(photo)
+        n_bytes += len(photo.data or b"")
+        if len(batch) >= n or n_bytes >= MAX_BYTES:
+            yield batch
+            batch, n_bytes = [], 0
+    if batch:
+        yield batch
+
+
 def _checked(photo: Photo, sinks: Sequence[Sink]) -> Photo:
     """The photograph, or an error where a sink can tell now that it will not take its result."""
     if photo.error is not None:
@@ -115,70 +133,69 @@ def _checked(photo: Photo, sinks: Sequence[Sink]) -> Photo:
 def _results(
     batch: Sequence[Photo],
     plan: Plan,
-    pipeline: Answering,
+    engine: Engine,
     journal: Journal | None,
-    batch_size: int,
     anything_done: bool,
-) -> list[Result]:
-    """One result a photograph. Equal bytes are captioned once where there is a journal."""
-    results: dict[int, Result] = {}
-    fresh: list[tuple[int, DecodedImage]] = []
-    first_at: dict[str, int] = {}  # of this batch, by digest
+) -> Iterator[Result]:
+    """One result a photograph, in order. Equal bytes are captioned once where there is a journal."""
+    known: dict[int, Result] = {}
+    fresh: list[Photo] = []
+    twin_of: dict[int, str] = {}  # later ones of this batch with bytes that are being asked for
+    asked: set[str] = set()
     for i, photo in enumerate(batch):
-        image = photo.image
-        if image is None:
-            results[i] = Result(photo.name, error=photo.error or "no photograph")
+        digest = photo.sha256
+        if digest is None:
+            known[i] = Result(photo.name, error=photo.error or "no photograph")
         elif journal is None:
-            fresh.append((i, image))
-        elif (earlier := journal.find(image.sha256)) is not None:
-            results[i] = replace(earlier, path=photo.name, duplicate_of=earlier.path)
-        elif image.sha256 not in first_at:
-            first_at[image.sha256] = i
-            fresh.append((i, image))
-    made = _outputs([image for _, image in fresh], plan, pipeline, batch_size, anything_done)
-    for (i, image), outputs in zip(fresh, made, strict=True):
-        name = batch[i].name
-        if isinstance(outputs, SparsightError):
-            results[i] = Result(name, error=outputs.message)
+            fresh.append(photo)
+        elif (earlier := journal.find(digest)) is not None:
+            known[i] = replace(earlier, path=photo.name, duplicate_of=earlier.path)
+        elif digest in asked:
+            twin_of[i] = digest
         else:
-            results[i] = Result(name, outputs, sha256=image.sha256)
+            asked.add(digest)
+            fresh.append(photo)
+    outputs: Iterator[Outputs] = iter(())
+    if fresh:
+        outputs = _unless_all_refused(engine.outputs(fresh, plan), len(fresh), anything_done)
+    first: dict[str, Result] = {}  # of those that have a twin, by digest
+    awaited = set(twin_of.values())
     for i, photo in enumerate(batch):
-        if i not in results and photo.image is not None:
-            original = results[first_at[photo.image.sha256]]
+        if i in known:
+            yield known[i]
+        elif i in twin_of:
+            original = first[twin_of[i]]
             of = None if original.error is not None else original.path
-            results[i] = replace(original, path=photo.name, duplicate_of=of)
-    return [results[i] for i in range(len(batch))]
+            yield replace(original, path=photo.name, duplicate_of=of)
+        else:
+            made = next(outputs)
+            if isinstance(made, SparsightError):
+                result = Result(photo.name, error=made.message)
+            else:
+                result = Result(photo.name, made, sha256=photo.sha256)
+            if photo.sha256 in awaited:
+                first[str(photo.sha256)] = result
+            yield result
 
 
-def _outputs(
-    images: Sequence[DecodedImage],
-    plan: Plan,
-    pipeline: Answering,
-    batch_size: int,
-    anything_done: bool,
-) -> list[dict[str, Any] | SparsightError]:
-    """The outputs of each image. Where a batch is refused, each image is asked by itself.
+def _unless_all_refused(
+    outputs: Iterator[Outputs], n: int, anything_done: bool
+) -> Iterator[Outputs]:
+    """The same; raises where all (of the first few) are refused while nothing has ever worked.
 
-    A refusal of all images while nothing has ever worked is the plan's fault and is raised.
+    It is then the plan's fault: a concept that does not exist fails a million times.
     """
-    if not images:
-        return []
-    try:
-        return list(outputs_of(pipeline, images, plan, batch_size))
-    except SparsightError as error:
-        if len(images) == 1:
-            if not anything_done:
-                raise
-            return [error]
-    made: list[dict[str, Any] | SparsightError] = []
-    for image in images:
-        try:
-            made += outputs_of(pipeline, [image], plan, batch_size)
-        except SparsightError as error:
-            made.append(error)
-    if not anything_done and all(isinstance(each, SparsightError) for each in made):
-        raise next(each for each in made if isinstance(each, SparsightError))
-    return made
+    held: list[SparsightError] = []
+    for made in outputs:
+        if isinstance(made, SparsightError) and not anything_done:
+            held.append(made)
+            if len(held) >= min(n, N_REFUSED):
+                raise held[0]
+            continue
+        anything_done = True
+        yield from held
+        held = []
+        yield made
 
 
 def _write(photo: Photo, result: Result, journal: Journal | None, sinks: Sequence[Sink]) -> Result:

@@ -1,33 +1,33 @@
 """``sparsight caption``: one line a photograph, for one photograph or a million."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from serving.cli.caption_options import (
     Asked,
     output_options,
     pace_options,
+    place_options,
     refuse_misuse,
     source_options,
     wish_options,
 )
-from serving.cli.options import load_pipeline, model_option, read_steer_from
+from serving.cli.caption_place import Place, open_place
+from serving.cli.options import model_option
 
 if TYPE_CHECKING:
     from serving.batch.journal import Journal
-    from serving.batch.plan import Plan, Steering
+    from serving.batch.plan import Plan, Steering, Tags
     from serving.batch.result import Result
     from serving.batch.sinks import Sink
     from serving.batch.sources import Source
-    from vlm.pipeline import Pipeline
-
-MAX_WORKERS = 4  # by default; a fifth reader has nothing to do beside a model on the same cores
 
 
 @click.command()
@@ -36,6 +36,7 @@ MAX_WORKERS = 4  # by default; a fifth reader has nothing to do beside a model o
 @wish_options
 @output_options
 @pace_options
+@place_options
 @model_option
 @click.pass_context
 def caption(ctx: click.Context, /, photos: tuple[str, ...], **options: Any) -> None:
@@ -48,6 +49,9 @@ def caption(ctx: click.Context, /, photos: tuple[str, ...], **options: Any) -> N
     """
     asked = Asked(**options)
     refuse_misuse(photos, asked)
+    named = ctx.get_parameter_source("model") is not ParameterSource.DEFAULT
+    if asked.api and named:
+        raise click.UsageError("--model: the gateways of --api have their own; leave it out")
     from serving.batch.progress import with_progress
     from serving.batch.sources import open_sources
 
@@ -74,13 +78,14 @@ def _open(
 ) -> "tuple[Iterator[Result], int]":
     """The results of what is left to do, and how many were there before."""
     from serving.batch.journal import Journal
-    from serving.batch.run import Pace, caption_all, explain_failures
+    from serving.batch.run import Pace, explain_failures, run
     from serving.batch.sinks.sidecar import Sidecars
 
     if not any(source.has_any() for source in sources):
         return explain_failures(sources), 0  # no need to wait for a model to be told so
-    pipeline = load_pipeline(asked.model)
-    plan = _plan(asked, pipeline)
+    tags = _tags(asked)
+    place = open_place(asked, opened)
+    plan = _plan(asked, place, tags)
     journal, sinks, n_before = None, [], 0
     made_up: Iterator[Result] = iter(())
     if asked.out is not None:
@@ -93,28 +98,50 @@ def _open(
             click.echo(
                 f"{asked.out} has {n_before:,} captions already; going on from there", err=True
             )
-    pace = Pace(asked.batch_size, _workers(asked), asked.shard, asked.retry_failed)
-    results = caption_all(sources, plan, pipeline, journal=journal, sinks=sinks, pace=pace)
+    pace = Pace(asked.batch_size, 0, asked.shard, asked.retry_failed)
+    results = run(sources, plan, place.engine, journal=journal, sinks=sinks, pace=pace)
     return chain(made_up, results), n_before
 
 
-def _plan(asked: Asked, pipeline: "Pipeline") -> "Plan":
+def _tags(asked: Asked) -> "Tags | None":
+    """Of --schema. Raises SparsightError for a file that is none, before a model is loaded."""
+    from serving.batch.plan import SCHEMA_PROMPT, Tags
+    from sparse_encoder.errors import SparsightError
+
+    if asked.schema is None:
+        return None
+    try:
+        schema = json.loads(Path(asked.schema).read_bytes())
+    except OSError as error:
+        why = error.strerror or error
+        raise SparsightError(
+            f"the schema {asked.schema} cannot be read: {why}", param="schema"
+        ) from None
+    except ValueError as error:
+        raise SparsightError(
+            f"the schema {asked.schema} is no JSON: {error}", param="schema"
+        ) from None
+    return Tags.of(schema, asked.schema_prompt or SCHEMA_PROMPT)
+
+
+def _plan(asked: Asked, place: Place, tags: "Tags | None") -> "Plan":
     from serving.batch.plan import PLAIN, Plan
     from vlm.pipeline import DEFAULT_PROMPT
 
-    base, more = _steerings(asked, pipeline)
+    base, more = _steerings(asked, place)
     steered = more or ([base] if base.edits or base.steer_from else [])
     return Plan(
-        fingerprint=pipeline.fingerprint,
+        fingerprint=place.fingerprint,
         prompts=(asked.prompt or (DEFAULT_PROMPT,)) if asked.caption else (),
         steerings=tuple([PLAIN, *steered] if asked.plain or not steered else steered),
         max_tokens=asked.max_tokens,
         codes=asked.codes,
         embedding=asked.embedding,
+        tags=tags,
     )
 
 
-def _steerings(asked: Asked, pipeline: "Pipeline") -> "tuple[Steering, list[Steering]]":
+def _steerings(asked: Asked, place: Place) -> "tuple[Steering, list[Steering]]":
     """What --steer and --steer-from ask for, and that with each dose of a sweep and each recipe."""
     from dataclasses import replace
 
@@ -122,13 +149,11 @@ def _steerings(asked: Asked, pipeline: "Pipeline") -> "tuple[Steering, list[Stee
     from vlm.edits import parse_edits
     from vlm.recipe_file import read_recipe_file
 
-    other = read_steer_from(asked.steer_from, asked.top) if asked.steer_from else None
-
     def steering(name: str, *more: dict[str, Any]) -> Steering:
         wanted = {"edits": [*asked.steer, *more]}
-        n = pipeline.n_features
+        n = place.n_features
         edits = parse_edits(wanted, n_images=1, n_features=n, param="steer")
-        return Steering(name, edits, steer_from=other)
+        return Steering(name, edits, steer_from=place.steer_from)
 
     base = steering("steer")
     found = [steering(name, edit) for text in asked.sweep for name, edit in sweep(text)]
@@ -136,8 +161,8 @@ def _steerings(asked: Asked, pipeline: "Pipeline") -> "tuple[Steering, list[Stee
         recipe = read_recipe_file(path)
         # Refused here already, before the first photograph, where it is another model's.
         recipe.edits_for(
-            pipeline.fingerprint,
-            pipeline.n_features,
+            place.fingerprint,
+            place.n_features,
             resolve_again=asked.resolve_again,
             param=path,
         )
@@ -164,14 +189,6 @@ def _sinks(asked: Asked, plan: "Plan", journal: "Journal", opened: ExitStack) ->
     for sink in sinks:
         opened.callback(sink.close)
     return sinks
-
-
-def _workers(asked: Asked) -> int:
-    if asked.workers is not None:
-        return asked.workers
-    has_affinity = hasattr(os, "sched_getaffinity")
-    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(MAX_WORKERS, n_cores - 1)
 
 
 def _n_left(counts: Iterable[int | None], n_before: int, asked: Asked) -> int | None:

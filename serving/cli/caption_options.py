@@ -30,6 +30,7 @@ class Asked:
     codes: bool
     embedding: Literal["dense", "sparse"] | None
     schema: str | None
+    schema_prompt: str | None
     as_json: bool
     out: str | None
     force: bool
@@ -41,6 +42,12 @@ class Asked:
     max_tokens: int
     batch_size: int
     workers: int | None
+    engine: Literal["local", "ray"]
+    ray_address: str | None
+    ray_encoders: int | None
+    ray_llms: int | None
+    ray_llm_gpus: float | None
+    api: tuple[str, ...]
     model: str
 
 
@@ -113,7 +120,12 @@ wish_options = _options(
     click.option(
         "--schema",
         metavar="FILE.json",
-        help="Answers as JSON of this schema; refused, since this engine cannot hold to one.",
+        help="Also an answer that is JSON of this JSON schema, as tags; it may be 256 tokens long.",
+    ),
+    click.option(
+        "--schema-prompt",
+        metavar="TEXT",
+        help='What is asked for it.  [default: "List what is in the image."]',
     ),
 )
 output_options = _options(
@@ -168,7 +180,7 @@ pace_options = _options(
         type=click.IntRange(1, 64),
         default=8,
         show_default=True,
-        help="Photographs captioned at once.",
+        help="Photographs captioned at once; with --api, requests open at each gateway.",
     ),
     click.option(
         "--workers",
@@ -179,18 +191,56 @@ pace_options = _options(
 )
 
 
+place_options = _options(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where the model runs: in this process, or as actors of a Ray cluster (the extra "
+        "sparsight[ray]).",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Of a cluster that is there, such as auto or ray://HOST:10001.  [default: "
+        "$RAY_ADDRESS, else a cluster on this machine for as long as the run]",
+    ),
+    click.option(
+        "--ray-encoders",
+        type=click.IntRange(1, 4096),
+        help="Actors with the encoder, which computes on CPUs.  [default: 1]",
+    ),
+    click.option(
+        "--ray-llms",
+        type=click.IntRange(1, 4096),
+        help="Actors with the language model.  [default: 1]",
+    ),
+    click.option(
+        "--ray-llm-gpus",
+        type=click.FloatRange(0, 1),
+        help="GPUs of each language model: 1, or a part such as 0.25 where several share one.  "
+        "[default: 0]",
+    ),
+    click.option(
+        "--api",
+        multiple=True,
+        metavar="URL",
+        help="Ask this running gateway instead of loading a model; repeated, whichever is free. An "
+        "API key is taken from $SPARSIGHT_API_KEY.",
+    ),
+)
+
+
 def refuse_misuse(photos: tuple[str, ...], asked: Asked) -> None:
     """Combinations that are plain from the command line alone."""
     if not photos and not asked.lists:
         raise click.UsageError("name a PHOTO or FOLDER, or a --list of them")
     if "-" in photos and "-" in asked.lists:
         raise click.UsageError("standard input is either a photograph or a list")
-    if asked.schema is not None:
-        raise click.UsageError(
-            "--schema: the transformers engine that this command runs cannot hold an answer to a "
-            "JSON schema, and an answer that only looks like one is not given; ask a gateway in "
-            "front of vLLM, with response_format"
-        )
+    _refuse_misplaced(asked)
+    if asked.schema_prompt is not None and asked.schema is None:
+        raise click.UsageError("--schema-prompt goes with --schema")
     if asked.out is None:
         needs = {
             "--force": asked.force,
@@ -201,13 +251,31 @@ def refuse_misuse(photos: tuple[str, ...], asked: Asked) -> None:
         for name in (name for name, given in needs.items() if given):
             raise click.UsageError(f"{name} needs --out, the file that remembers what is done")
     steered = asked.steer or asked.sweep or asked.recipe or asked.steer_from
-    if not asked.caption and (steered or asked.prompt):
+    if not asked.caption and (asked.prompt or (steered and asked.schema is None)):
         raise click.UsageError("--no-caption leaves nothing to steer or to ask")
-    if not asked.caption and asked.sidecar:
+    if not asked.caption and ("txt" in asked.sidecar or (asked.sidecar and not asked.schema)):
         raise click.UsageError("--no-caption leaves nothing to write into a sidecar")
     if asked.plain and not steered:
         raise click.UsageError("--plain goes with --steer, --sweep, --recipe or --steer-from")
     if asked.resolve_again and not asked.recipe:
         raise click.UsageError("--resolve-again goes with --recipe")
-    if (asked.codes or asked.embedding) and asked.out is None and not asked.as_json:
-        raise click.UsageError("--codes and --embedding need --json or --out")
+    more = asked.codes or asked.embedding or asked.schema
+    if more and asked.out is None and not asked.as_json:
+        raise click.UsageError("--codes, --embedding and --schema need --json or --out")
+
+
+def _refuse_misplaced(asked: Asked) -> None:
+    """Options of one place to run with another."""
+    of_ray = {
+        "--ray-address": asked.ray_address,
+        "--ray-encoders": asked.ray_encoders,
+        "--ray-llms": asked.ray_llms,
+        "--ray-llm-gpus": asked.ray_llm_gpus,
+    }
+    if asked.api and asked.engine == "ray":
+        raise click.UsageError("--api asks gateways, --engine ray a cluster; take one of them")
+    if asked.engine != "ray":
+        for name in (name for name, given in of_ray.items() if given is not None):
+            raise click.UsageError(f"{name} goes with --engine ray")
+    if asked.workers is not None and (asked.api or asked.engine == "ray"):
+        raise click.UsageError("--workers are this machine's; the others decode for themselves")

@@ -35,6 +35,7 @@ def album(tmp_path: Path, photo: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_bytes(data)
     write_tar(tmp_path / "album.tar", files)
     (tmp_path / "t.csv").write_text("id,image\n1,album/0.png\n2,album/1.png\n")
+    (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "p.json").write_text(json.dumps(RECIPE))
     other = {**RECIPE, "name": "o", "fingerprint": "e" * 64}
     (tmp_path / "other.json").write_text(json.dumps(other))
@@ -190,7 +191,17 @@ def test_shards_of_a_run_make_up_the_whole() -> None:
 @pytest.mark.parametrize(
     ("arguments", "word", "code"),
     [
-        (["album", "--schema", "s.json"], "response_format", 2),
+        (["album", "--schema", "s.json"], "--json or --out", 2),
+        (["album", "--schema", "s.json", "--json"], "s.json cannot be read", 1),
+        (["album", "--schema", "t.csv", "--json"], "is no JSON", 1),
+        (["album", "--schema", "list.json", "--json"], "a JSON schema is an object", 1),
+        (["album", "--schema-prompt", "what?"], "goes with --schema", 2),
+        (["album", "--ray-llms", "2"], "goes with --engine ray", 2),
+        (["album", "--ray-llm-gpus", "1"], "goes with --engine ray", 2),
+        (["album", "--engine", "ray", "--api", "http://a"], "take one", 2),
+        (["album", "--engine", "ray", "--workers", "2"], "--workers", 2),
+        (["album", "--api", "http://a", "--model", "m"], "--model", 2),
+        (["album", "--api", "a:8000"], "write http://HOST:PORT", 1),
         (["album", "--parquet", "p"], "--parquet needs --out", 2),
         (["album", "--webdataset", "p"], "--webdataset needs --out", 2),
         (["album", "--sidecar", "txt"], "--sidecar needs --out", 2),

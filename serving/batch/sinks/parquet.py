@@ -25,7 +25,7 @@ PART = re.compile(r"part-(\d{5,})\.parquet")
 
 
 def schema(plan: Plan) -> pyarrow.Schema:
-    """Columns of a plan's results; receipts are JSON text."""
+    """Columns of a plan's results; receipts and answers by a schema are JSON text."""
     text, list_of = pyarrow.string(), pyarrow.list_
     fields = [("path", text), ("sha256", text), ("duplicate_of", text)]
     if plan.is_simple:
@@ -33,6 +33,9 @@ def schema(plan: Plan) -> pyarrow.Schema:
     elif plan.prompts:
         keys = ("prompt", "steering", "caption", "receipt")
         fields.append(("captions", list_of(pyarrow.struct([(key, text) for key in keys]))))
+    if plan.tags is not None:
+        keys = ("prompt", "steering", "json", "receipt")
+        fields.append(("tags", list_of(pyarrow.struct([(key, text) for key in keys]))))
     code = pyarrow.struct(
         [("features", list_of(pyarrow.int32())), ("activations", list_of(pyarrow.float32()))]
     )
@@ -115,10 +118,9 @@ class ParquetParts:
         }
         if "receipt" in row:
             row["receipt"] = json.dumps(row["receipt"])
-        if "captions" in row:
-            row["captions"] = [
-                {**each, "receipt": json.dumps(each["receipt"])} for each in row["captions"]
-            ]
+        for key in ("captions", "tags"):
+            if key in row:
+                row[key] = [_as_text(each) for each in row[key]]
         if self._plan.embedding == "dense":
             row["embedding"] = dense_embedding(row["embedding"], 0)
         return row
@@ -153,6 +155,14 @@ class ParquetParts:
             param="parquet",
             code="other_recipe",
         )
+
+
+def _as_text(answer: dict[str, Any]) -> dict[str, Any]:
+    """One answer with all that has a shape of its own as JSON text."""
+    return {
+        key: json.dumps(value) if key in ("receipt", "json") else value
+        for key, value in answer.items()
+    }
 
 
 def _plain(name: str) -> str:

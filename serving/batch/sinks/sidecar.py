@@ -1,8 +1,8 @@
-"""A file beside each photograph: captions as text, or as XMP."""
+"""A file beside each photograph: captions as text, or XMP with IPTC's fields."""
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import escape
@@ -15,21 +15,26 @@ from sparse_encoder.whole_file import write_whole
 
 Kind = Literal["txt", "xmp"]
 
-# Adobe's packet wrapper and the Dublin Core description, a language alternative
-# (XMP specification part 1, 7.3.2 and 8.3). Readers such as darktable look for PHOTO.EXT.xmp.
+# Adobe's packet wrapper (XMP specification part 1, 7.3.2). Readers such as darktable look for
+# PHOTO.EXT.xmp.
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-   <dc:description>
-    <rdf:Alt>
-     <rdf:li xml:lang="x-default">{text}</rdf:li>
-    </rdf:Alt>
-   </dc:description>
+  <rdf:Description rdf:about=""
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"
+    xmlns:Iptc4xmpCore="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/">
+{fields}   <photoshop:CaptionWriter>Sparsight</photoshop:CaptionWriter>
   </rdf:Description>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>
+"""
+ONE_LANGUAGE = """   <{name}>
+    <rdf:Alt>
+     <rdf:li xml:lang="x-default">{text}</rdf:li>
+    </rdf:Alt>
+   </{name}>
 """
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -39,10 +44,26 @@ def as_text(captions: list[str]) -> str:
     return "".join(" ".join(caption.split()) + "\n" for caption in captions)
 
 
-def as_xmp(captions: list[str]) -> str:
-    """A packet with all captions as one description, one a line."""
-    text = _NOT_XML.sub("\ufffd", as_text(captions).rstrip("\n"))
-    return XMP.format(text=escape(text))
+def as_xmp(captions: list[str], keywords: list[str] | None = None) -> str:
+    """A packet with the fields of IPTC's Photo Metadata Standard that we can fill.
+
+    All captions are the Description, one a line; the first is the Alt Text, too; keywords are the
+    Keywords; the Description Writer says whose words these are.
+    """
+    fields = ""
+    if captions:
+        whole = _escaped(as_text(captions).rstrip("\n"))
+        first = _escaped(as_text(captions[:1]).rstrip("\n"))
+        fields += ONE_LANGUAGE.format(name="dc:description", text=whole)
+        fields += ONE_LANGUAGE.format(name="Iptc4xmpCore:AltTextAccessibility", text=first)
+    if keywords:
+        words = "".join(f"     <rdf:li>{_escaped(word)}</rdf:li>\n" for word in keywords)
+        fields += f"   <dc:subject>\n    <rdf:Bag>\n{words}    </rdf:Bag>\n   </dc:subject>\n"
+    return XMP.format(fields=fields)
+
+
+def _escaped(text: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", text))
 
 
 class Sidecars:
@@ -57,7 +78,6 @@ class Sidecars:
     def __init__(self, kind: Kind, *, overwrite: bool = False) -> None:
         self._kind = kind
         self._overwrite = overwrite
-        self._render: Callable[[list[str]], str] = as_text if kind == "txt" else as_xmp
 
     def path(self, name: str) -> Path:
         """Where the sidecar of this photograph lies."""
@@ -74,7 +94,11 @@ class Sidecars:
 
     def before(self, result: Result, data: bytes | None) -> str | None:
         path = self.path(result.path)
-        content = self._render(result.captions).encode("utf-8", "replace")
+        if self._kind == "txt":
+            text = as_text(result.captions)
+        else:
+            text = as_xmp(result.captions, result.keywords)
+        content = text.encode("utf-8", "replace")
         with full_disk_stops(str(path)):
             try:
                 if path.exists():
