@@ -54,17 +54,15 @@ class ApiEngine:
     def outputs(self, photos: Sequence[Photo], plan: Plan) -> Iterator[Outputs]:
         """Raises GatewayError where no gateway answers any more."""
         asking = ThreadPoolExecutor(self._n_threads)
+        futures: list[Future[Outputs]] = []
         try:
-            futures: list[Future[Outputs]] = [
-                asking.submit(self._one, photo, plan) for photo in photos
-            ]
+            futures += [asking.submit(self._one, photo, plan) for photo in photos]
             for future in futures:
                 yield future.result()
-        except BaseException:
-            # Or threads that wait for a gateway would hold up the end of the run.
-            self._gateways.stop(GatewayError("the run has ended"))
-            raise
         finally:
+            if not all(future.done() for future in futures):
+                # Or threads that wait for a gateway would hold up the end of the run.
+                self._gateways.stop(GatewayError("the run has ended"))
             asking.shutdown(wait=True, cancel_futures=True)
 
     def _one(self, photo: Photo, plan: Plan) -> Outputs:
@@ -120,7 +118,7 @@ class ApiEngine:
     def _codes(self, uri: str, plan: Plan) -> dict[str, Any]:
         if not plan.codes and plan.embedding is None:
             return {}
-        found = self._gateways.post("/v1/features/activations", {"images": [uri]})
+        found = self._gateways.post("/v1/features/activations", {"images": [uri], "all": True})
         code = found["codes"][0]
         index = np.asarray(code["indices"], dtype=np.int64)
         value = np.asarray(code["values"], dtype=np.float32)

@@ -78,7 +78,7 @@ class Gateways:
         )
         self._patience_s = patience_s
         self._change = threading.Condition()
-        self._last_answer = time.monotonic()
+        self._down_since: float | None = None  # no gateway has answered since then
         self._over: GatewayError | None = None
         self.served: Served | None = None
 
@@ -181,7 +181,7 @@ class Gateways:
         with self._change:
             gateway.pause_s = gateway.not_before = 0.0
             gateway.why_down = ""
-            self._last_answer = time.monotonic()
+            self._down_since = None
         return found
 
     def _take(self) -> _Gateway:
@@ -191,6 +191,12 @@ class Gateways:
                 if self._over is not None:
                     raise self._over
                 now = time.monotonic()
+                if self._down_since is not None and now - self._down_since > self._patience_s:
+                    raise GatewayError(
+                        f"no gateway has answered for {self._patience_s:.0f} s: "
+                        f"{self._why_down()}; what is written is safe, run the same command again",
+                        param="api",
+                    )
                 ready = [each for each in self._gateways if each.not_before <= now]
                 if ready:
                     gateway = min(ready, key=lambda each: (each.n_open, random.random()))
@@ -198,12 +204,6 @@ class Gateways:
                     if gateway.pause_s:  # one request finds out whether it is back
                         gateway.not_before = now + gateway.pause_s
                     return gateway
-                if now - self._last_answer > self._patience_s:
-                    raise GatewayError(
-                        f"no gateway has answered for {self._patience_s:.0f} s: "
-                        f"{self._why_down()}; what is written is safe, run the same command again",
-                        param="api",
-                    )
                 soonest = min(each.not_before for each in self._gateways)
                 self._change.wait(min(max(soonest - now, 0.01), 1.0))
 
@@ -212,8 +212,11 @@ class Gateways:
             pause = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * gateway.pause_s))
             gateway.pause_s = pause
             # Spread, or all clients of a gateway would come back in the same moment.
-            wait = pause * random.uniform(0.75, 1.25) if retry_after_s is None else retry_after_s
-            gateway.not_before = time.monotonic() + wait
+            wait = max(pause * random.uniform(0.75, 1.25), retry_after_s or 0.0)
+            now = time.monotonic()
+            gateway.not_before = now + wait
+            if self._down_since is None and all(each.pause_s for each in self._gateways):
+                self._down_since = now
             gateway.is_checked = gateway.is_checked and retry_after_s is not None
             gateway.why_down = why
 

@@ -63,7 +63,7 @@ def connected(asked: Cluster, say: Callable[[str], None]) -> Iterator[None]:
     if here:
         # Ray's workers step back for whatever else runs on a machine, by default so far that on a
         # busy one they never get to start. Here they are the run.
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: SIM112
     # Of lines that a user can do nothing about, such as where an actor's arguments are kept.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
