@@ -25,6 +25,11 @@ class Cluster:
     speaker_gpus: float = 0.0  # of each language model; the encoder computes on CPUs
 
     @property
+    def readers(self) -> int:
+        """Processes that read and decode at once; an encoder takes longer than two of them."""
+        return 2 * self.encoders
+
+    @property
     def cpus(self) -> float:
         """What has to be free at once."""
         return READER_CPUS + self.encoders * ENCODER_CPUS + self.speakers * SPEAKER_CPUS
@@ -63,7 +68,7 @@ def connected(asked: Cluster, say: Callable[[str], None]) -> Iterator[None]:
     if here:
         # Ray's workers step back for whatever else runs on a machine, by default so far that on a
         # busy one they never get to start. Here they are the run.
-        os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: SIM112
+        os.environ.setdefault("RAY_worker_niceness", "0")
     # Of lines that a user can do nothing about, such as where an actor's arguments are kept.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:

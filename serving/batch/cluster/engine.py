@@ -21,7 +21,8 @@ from serving.batch.cluster.connect import (
     Cluster,
     ray_library,
 )
-from serving.batch.cluster.stages import NAMED, TAKEN, Encoders, Speakers, decode, find
+from serving.batch.cluster.model_stages import Encoders, Speakers
+from serving.batch.cluster.read_stages import NAMED, TAKEN, decode, find
 from serving.batch.engine import Outputs
 from serving.batch.item import Item, Photo
 from serving.batch.plan import Plan
@@ -79,7 +80,7 @@ class RayEngine:
         """In order; blocks that the cluster gave up are left out."""
         cluster = self._cluster
         dataset = self._dataset(rows, TAKEN, block_size)
-        dataset = self._each(dataset, decode, READER_CPUS)
+        dataset = self._each(dataset, decode, READER_CPUS, concurrency=cluster.readers)
         dataset = self._each(
             dataset,
             Encoders,
@@ -110,7 +111,13 @@ class RayEngine:
         found: dict[int, dict[str, Any]] = {}
         if away:
             dataset = self._dataset(away, NAMED, 64)
-            dataset = self._each(dataset, find, READER_CPUS, fn_kwargs={"keep_data": keep_data})
+            dataset = self._each(
+                dataset,
+                find,
+                READER_CPUS,
+                concurrency=self._cluster.readers,
+                fn_kwargs={"keep_data": keep_data},
+            )
             found = {row["i"]: row for row in self._rows(dataset)}
         for i, item in enumerate(window):
             if item.error is not None:

@@ -21,8 +21,8 @@ from tests.tiny_model import png, write_tiny_data
 from vlm.train_run import train_vlm
 
 ROOT = Path(__file__).parents[3]
-N_PHOTOS = 120
-ASKED = ("--codes", "--steer", "dog*0.5", "--plain", "--batch-size", "4", "--max-tokens", "24")
+N_PHOTOS = 60
+ASKED = ("--codes", "--steer", "dog*0.5", "--plain", "--batch-size", "2", "--max-tokens", "16")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def cluster() -> Iterator[Any]:
 def caption(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "serving.cli.main", "caption", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -87,8 +87,8 @@ def test_a_cluster_that_loses_a_machine_writes_the_file_of_an_unbroken_local_run
     here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
     common = (str(photographs), "--model", str(model), *ASKED)
     local = CliRunner().invoke(main, ["caption", *common, "--workers", "0", "--out", str(here)])
-    assert local.exit_code == 1 and "109 done" in local.stderr, local.stderr
-    actors = ("--ray-encoders", "2", "--ray-llms", "2", "--ray-address", address)
+    assert local.exit_code == 1 and "55 done" in local.stderr, local.stderr
+    actors = ("--ray-encoders", "1", "--ray-llms", "2", "--ray-address", address)
     run = caption(*common, "--engine", "ray", *actors, "--out", str(there))
     try:
         while run.poll() is None and not (there.exists() and there.stat().st_size):
@@ -107,7 +107,7 @@ def test_a_cluster_that_loses_a_machine_writes_the_file_of_an_unbroken_local_run
     assert there.read_bytes() == here.read_bytes()
     lines = [json.loads(line) for line in there.read_text().splitlines()]
     assert len({line["path"] for line in lines}) == len(lines) == N_PHOTOS + 1
-    assert sum("duplicate_of" in line for line in lines) > 5
+    assert sum("duplicate_of" in line for line in lines) > 2
 
 
 def test_without_ray_the_extra_is_named(

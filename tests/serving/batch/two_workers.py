@@ -17,7 +17,7 @@ def main() -> None:
 
     small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    workers = [cluster.add_node(num_cpus=4, **small) for _ in range(2)]
+    workers = [cluster.add_node(num_cpus=3, **small) for _ in range(2)]
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     say(cluster.address)

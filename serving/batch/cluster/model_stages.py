@@ -1,7 +1,6 @@
-"""What the machines of a cluster do to a block of photographs: read, encode, speak.
+"""What a cluster's machines do with the model: encode, then speak.
 
-A block is an Arrow table with a row a photograph; `i` is its place in the run's window. A photograph
-that fails keeps its row, with `error`. Soft prompts travel from encoder to language model as token
+Blocks and rows are those of `read_stages`. Soft prompts travel from encoder to language model as token
 ids (JSON) and float32, so nothing that could run code does.
 """
 
@@ -15,9 +14,8 @@ import torch
 from PIL import Image
 
 from serving.batch.answers import answer_entry, code_outputs, plan_request, whole_outputs
-from serving.batch.item import Item
+from serving.batch.cluster.read_stages import Block, Row
 from serving.batch.plan import Plan
-from serving.batch.reading import read_bytes, read_item
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.pipeline import Pipeline
@@ -25,29 +23,6 @@ from vlm.sampling import Sampling
 from vlm.soft_prompt import SoftPrompt
 from vlm.speaker import Said, Speaker
 
-Block = pyarrow.Table
-Row = dict[str, Any]
-
-# Names as bytes, for they may be no UTF-8.
-NAMED = pyarrow.schema([("i", pyarrow.int64()), ("name", pyarrow.binary())])
-FOUND = pyarrow.schema(
-    [
-        ("i", pyarrow.int64()),
-        ("sha256", pyarrow.string()),
-        ("data", pyarrow.large_binary()),
-        ("error", pyarrow.string()),
-    ]
-)
-TAKEN = pyarrow.schema([*NAMED, ("sha256", pyarrow.string()), ("data", pyarrow.large_binary())])
-DECODED = pyarrow.schema(
-    [
-        ("i", pyarrow.int64()),
-        ("sha256", pyarrow.string()),
-        ("pixels", pyarrow.large_binary()),
-        ("shape", pyarrow.list_(pyarrow.int32())),  # width, height; the same before reduction
-        ("error", pyarrow.string()),
-    ]
-)
 ENCODED = pyarrow.schema(
     [
         ("i", pyarrow.int64()),
@@ -61,36 +36,6 @@ ENCODED = pyarrow.schema(
 DONE = pyarrow.schema(
     [("i", pyarrow.int64()), ("outputs", pyarrow.string()), ("error", pyarrow.string())]
 )
-
-
-def find(block: Block, keep_data: bool) -> Block:
-    """NAMED to FOUND: digests, and the bytes where they are wanted."""
-    rows = []
-    for row in block.to_pylist():
-        photo = read_bytes(Item(_name(row)), keep_data)
-        found = {"sha256": photo.sha256, "data": photo.data, "error": photo.error}
-        rows.append({"i": row["i"], **found})
-    return pyarrow.Table.from_pylist(rows, schema=FOUND)
-
-
-def decode(block: Block) -> Block:
-    """TAKEN to DECODED."""
-    return pyarrow.Table.from_pylist([_decoded(row) for row in block.to_pylist()], schema=DECODED)
-
-
-def _decoded(row: Row) -> Row:
-    photo = read_item(Item(_name(row), data=row["data"]))
-    if photo.image is None:
-        return {"i": row["i"], "error": photo.error}
-    if photo.sha256 != row["sha256"]:
-        return {"i": row["i"], "error": "the file changed while the run went on; run it again"}
-    pixels = photo.image.pixels
-    return {
-        "i": row["i"],
-        "sha256": photo.sha256,
-        "pixels": pixels.tobytes(),
-        "shape": [*pixels.size, *photo.image.size],
-    }
 
 
 class Encoders:
@@ -211,11 +156,6 @@ def _prompts(row: Row) -> Iterator[tuple[SoftPrompt, Any]]:
 def _bytes(soft: torch.Tensor) -> bytes:
     out: bytes = soft.detach().to(torch.float32).contiguous().numpy().tobytes()
     return out
-
-
-def _name(row: Row) -> str:
-    name: str = row["name"].decode("utf-8", "surrogateescape")
-    return name
 
 
 def _same_model(fingerprint: str, plan: Plan) -> None:
