@@ -1,7 +1,7 @@
 """A Ray cluster of a head and two machines that are none: ``python two_workers.py``.
 
-Prints the cluster's address, then kills, at each line of standard input, the machine with most actors
-that are alive. Ends with its standard input.
+Says the cluster's address, then kills, at each line of standard input, the machine with most actors
+that are alive, and says how many it had. Ends with its standard input.
 """
 
 import collections
@@ -20,7 +20,7 @@ def main() -> None:
     workers = [cluster.add_node(num_cpus=3, **small) for _ in range(2)]
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-    say(cluster.address)
+    say(f"address {cluster.address}")
     for _ in sys.stdin:
         actors = ray._private.state.actors().values()
         on = collections.Counter(
@@ -28,7 +28,7 @@ def main() -> None:
         )
         victim = max(workers, key=lambda node: on[node.node_id])
         cluster.remove_node(victim, allow_graceful=False)
-        say(f"{on[victim.node_id]} actors lost")
+        say(f"lost {on[victim.node_id]}")
     ray.shutdown()
     cluster.shutdown()
 
