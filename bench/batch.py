@@ -34,6 +34,7 @@ from sparse_encoder.image import open_image
 from vlm.pipeline import Answer, Pipeline, Request, Sampling, caption_request
 
 MIB = 2**20
+SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 
 @dataclass
@@ -109,16 +110,28 @@ def batch(pipeline: Pipeline, folder: Path, pace: Pace, max_tokens: int, clock: 
         return [result.captions[0] for result in results]
 
 
-def measured(work: Callable[[Clock], list[str]]) -> tuple[list[str], float, float, Clock]:
-    """What `work` gave, its wall and CPU seconds (ended children included), and its clock."""
-    clock, cpu, wall = Clock(), _cpu_s(), time.perf_counter()
+@dataclass(frozen=True)
+class Measured:
+    """Captions, seconds of wall and CPU time, the latter of worker processes too, and the clock."""
+
+    captions: list[str]
+    wall_s: float
+    cpu_s: float
+    workers_cpu_s: float  # of that, in worker processes: reading and decoding
+    clock: Clock
+
+
+def measured(work: Callable[[Clock], list[str]]) -> Measured:
+    """What `work` gave and took; it has to have ended its worker processes."""
+    clock, before, wall = Clock(), (_cpu_s(SELF), _cpu_s(CHILDREN)), time.perf_counter()
     captions = work(clock)
-    return captions, time.perf_counter() - wall, _cpu_s() - cpu, clock
+    own, workers = _cpu_s(SELF) - before[0], _cpu_s(CHILDREN) - before[1]
+    return Measured(captions, time.perf_counter() - wall, own + workers, workers, clock)
 
 
-def _cpu_s() -> float:
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who))
+def _cpu_s(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 class _Answers:
@@ -178,7 +191,7 @@ def _resident_mib() -> float:
 @click.option("--model", default="sparsight-mini", show_default=True)
 @click.option("--photos", default=64, show_default=True, help="Made-up photographs.")
 @click.option("--size", nargs=2, type=int, default=(1600, 1200), show_default=True, help="Pixels.")
-@click.option("--batch-size", default=16, show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that decode.")
 @click.option("--max-tokens", default=64, show_default=True)
 @click.option("--threads", default=0, help="Of torch; 0: as torch chooses.")
@@ -218,18 +231,20 @@ def main(
         report(runs, photos)
 
 
-def report(runs: dict[str, tuple[list[str], float, float, Clock]], photos: int) -> None:
+def report(runs: dict[str, Measured], photos: int) -> None:
     """Rates, shares and whether both said the same."""
-    for what, (_, wall, cpu, clock) in runs.items():
+    for what, run in runs.items():
         click.echo(
-            f"{what:>10}: {photos / wall:.2f} photographs/s ({wall:.1f} s wall, {cpu:.1f} s CPU): "
-            f"{clock.shares(wall)}"
+            f"{what:>10}: {photos / run.wall_s:.2f} photographs/s ({run.wall_s:.1f} s wall, "
+            f"{run.cpu_s:.1f} s CPU, of it {run.workers_cpu_s:.1f} s decoding in workers): "
+            f"{run.clock.shares(run.wall_s)}"
         )
-    (plain, plain_s, plain_cpu, _), (ours, ours_s, ours_cpu, _) = runs.values()
+    plain, ours = runs.values()
     click.echo(
-        f"speed-up {plain_s / ours_s:.2f} in wall time, {plain_cpu / ours_cpu:.2f} in CPU time"
+        f"speed-up {plain.wall_s / ours.wall_s:.2f} in wall time, "
+        f"{plain.cpu_s / ours.cpu_s:.2f} in CPU time"
     )
-    n_same = sum(one == other for one, other in zip(plain, ours, strict=True))
+    n_same = sum(one == other for one, other in zip(plain.captions, ours.captions, strict=True))
     click.echo(f"{n_same} of {photos} captions equal")
 
 

@@ -102,7 +102,7 @@ def test_clients_get_a_steered_caption(script: str, gateway: str, photos: Path) 
 def test_open_webui_is_pointed_at_the_gateway_and_its_questions_are_answered(
     url: str, uri: str
 ) -> None:
-    """The container was not run; the requests are those that Open WebUI's source sends."""
+    """The container was not run; these are requests of the shape that it sends."""
     compose = yaml.safe_load((EXAMPLES / "open-webui" / "docker-compose.yml").read_text())
     environment = compose["services"]["open-webui"]["environment"]
     path = httpx.URL(environment["OPENAI_API_BASE_URL"]).path

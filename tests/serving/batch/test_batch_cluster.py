@@ -21,7 +21,7 @@ from tests.tiny_model import png, write_tiny_data
 from vlm.train_run import train_vlm
 
 ROOT = Path(__file__).parents[3]
-N_PHOTOS = 60
+N_PHOTOS = 90
 ASKED = ("--codes", "--steer", "dog*0.5", "--plain", "--batch-size", "2", "--max-tokens", "16")
 
 
@@ -89,6 +89,7 @@ def caption(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # seven processes import torch, which a busy machine takes its time for
 def test_a_cluster_that_loses_a_machine_writes_the_file_of_an_unbroken_local_run(
     cluster: Any, model: Path, photographs: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +97,7 @@ def test_a_cluster_that_loses_a_machine_writes_the_file_of_an_unbroken_local_run
     here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
     common = (str(photographs), "--model", str(model), *ASKED)
     local = CliRunner().invoke(main, ["caption", *common, "--workers", "0", "--out", str(here)])
-    assert local.exit_code == 1 and "55 done" in local.stderr, local.stderr
+    assert local.exit_code == 1 and "82 done" in local.stderr, local.stderr
     actors = ("--ray-encoders", "1", "--ray-llms", "2", "--ray-address", address)
     run = caption(*common, "--engine", "ray", *actors, "--out", str(there))
     try:
@@ -107,7 +108,7 @@ def test_a_cluster_that_loses_a_machine_writes_the_file_of_an_unbroken_local_run
         workers.stdin.flush()
         n_lost = int(heard(workers, "lost "))
         n_at_kill = there.read_bytes().count(b"\n") if there.exists() else 0
-        _, said = run.communicate(timeout=400)
+        _, said = run.communicate(timeout=1000)
     finally:
         run.kill()
         run.wait()
