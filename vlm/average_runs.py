@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -80,7 +81,7 @@ def _adapter_shape(folder: ModelFolder) -> dict[str, Any]:
 def _mean(folders: Sequence[ModelFolder], shares: Sequence[float], name: str) -> dict[str, Tensor]:
     """In float32, kept in each tensor's own type; one model's weights are held at a time."""
     total: dict[str, Tensor] = {}
-    kinds = {}
+    kinds: dict[str, torch.dtype] = {}
     for folder, share in zip(folders, shares, strict=True):
         try:
             state = load_file(folder.path / name)
