@@ -142,7 +142,9 @@ def main(
     single["receipt_ms"] = median, _ = receipt_ms(
         pipeline, read_image(photographs.warm(0), param="photo")
     )
-    bars.append(Bar.of_value("receipt, made and as JSON", "at most", 1.0, median, "ms", "median"))
+    bars.append(
+        Bar.of_value("receipt, made and as JSON", "at most", 1.0, median, "ms", "CPU time, median")
+    )
     click.echo(table(results, at_once, rate))
     click.echo()
     for bar in bars:
