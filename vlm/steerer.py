@@ -1,0 +1,196 @@
+"""From photographs and edits to the vectors that a language model reads, whichever engine runs it.
+
+decode image -> encode -> edit -> project. Not safe for threads: one owner at a time.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_encoder.any_encoder import AnyEncoder, is_dense
+from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
+from sparse_encoder.image import DecodedImage
+from sparse_encoder.sae_encoder import SaeEncoder
+from vlm.apply import AppliedEdit, apply_edits, steering_warnings
+from vlm.asked_edits import AskedEdits, asked_edits
+from vlm.claimed_doses import calibration_of
+from vlm.concepts import resolve
+from vlm.dose_warnings import dose_warnings
+from vlm.edits import Edit
+from vlm.kept import Kept
+from vlm.projector import Projector
+from vlm.reach import DEFAULT_REACH, Reach
+from vlm.receipt import make_receipt
+from vlm.request import Request
+from vlm.sae_steering import ReadThroughSae
+from vlm.soft_prompt import SoftPrompt
+from vlm.template import chat_images, chat_pieces
+from vlm.watch import Watch
+
+KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
+KEPT_PROMPTS = 64  # requests whose soft tokens are kept, about 0.2 MB an image
+KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
+
+
+@dataclass(frozen=True)
+class Steered:
+    """Codes of one request's images after its edits, and what the edits did."""
+
+    codes: Codes
+    applied: tuple[AppliedEdit, ...]
+    warnings: tuple[str, ...]
+
+
+class Steerer:
+    """A model up to its language model, and what it made lately."""
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        encoder: AnyEncoder,
+        atlas: FeatureAtlas,
+        projector: Projector,
+        tokenizer: Any,
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.encoder = encoder
+        self.atlas = atlas
+        self.projector = projector
+        self.tokenizer = tokenizer
+        # Of a model whose features are an autoencoder's: what the projector reads in their place.
+        self.reader = ReadThroughSae(encoder) if isinstance(encoder, SaeEncoder) else None
+        self.reach: Reach = DEFAULT_REACH  # changed by bench/reach.py alone
+        self.watch = Watch()
+        # By everything that they depend on, see vlm/kept.py; /metrics has their counts.
+        self.kept_codes: Kept[tuple[str, str], Codes] = Kept(KEPT_IMAGES)
+        self.kept_soft: Kept[tuple[str, str], Tensor] = Kept(KEPT_PROMPTS)
+        self.kept_texts: Kept[tuple[str, ...], Tensor] = Kept(KEPT_TEXTS)
+
+    @property
+    def n_features(self) -> int:
+        return self.encoder.config.features
+
+    def encode(self, images: Sequence[DecodedImage]) -> Codes:
+        """Codes of the images in order; an image seen lately is not encoded again."""
+        if not images:
+            raise SparsightError("there is no image to encode; add one to the request")
+        return Codes.cat([self._code(image) for image in images])
+
+    def _code(self, image: DecodedImage) -> Codes:
+        def make() -> Codes:
+            began = time.perf_counter()
+            made = self._encode(image)
+            self.watch.encoded(time.perf_counter() - began)
+            return made
+
+        key = (self.fingerprint, image.sha256)
+        if key in self.kept_codes:
+            self.watch.recalled()
+        return self.kept_codes.get(key, make)
+
+    def _encode(self, image: DecodedImage) -> Codes:
+        # A dense control has codes that `encode_images` refuses, for they cannot be steered.
+        if is_dense(self.encoder):
+            return self.encoder.codes_of_pixels(self.encoder.preprocess(image.pixels)[None])
+        return self.encoder.encode_images([image])
+
+    def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
+        """The codes of one request's images after its edits; refuses what cannot be done in full."""
+        if not edits:
+            return Steered(codes, (), ())
+        if is_dense(self.encoder):
+            raise SparsightError(
+                f"{self.name} has a dense encoder (activation identity), whose features mean nothing "
+                "one by one; steer a model with a sparse one",
+                param="steering",
+                code="dense_encoder",
+            )
+        resolved = resolve(edits, self.atlas, self._encode_texts)
+        edited, applied = apply_edits(codes, resolved, reach=self.reach)
+        for edit in edits:
+            self.watch.edited(edit.op)
+        above = dose_warnings(applied, resolved, self.atlas)
+        return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
+
+    def _encode_texts(self, texts: list[str]) -> Tensor:
+        """Codes (texts, features); what was asked for lately is not encoded again.
+
+        Kept by all texts of a call: what else is in a batch may change the last bits of a code, and
+        a receipt has to come out the same at any time.
+        """
+        key = (self.fingerprint, *texts)
+        return self.kept_texts.get(key, lambda: self.encoder.encode_texts(texts))
+
+    def asked_edits(self, codes: Codes, request: Request) -> AskedEdits:
+        """All edits of a request whose images have these codes."""
+        return asked_edits(
+            request, codes, self.atlas, self.fingerprint, lambda photo: self.encode([photo])
+        )
+
+    @torch.inference_mode()
+    def soft_prompt(self, request: Request) -> SoftPrompt:
+        """What a request puts before the language model, whichever engine runs that."""
+        images = chat_images(request.messages)
+        if request.is_steered and not images:
+            raise SparsightError(
+                "steering changes the codes of images, and this request has none; add an image "
+                "or leave steering out",
+                param="steering",
+                code="steering_without_image",
+            )
+        request.check_codes()
+        pieces = chat_pieces(request.messages, self.tokenizer)
+        if not images:
+            empty = make_receipt(
+                fingerprint=self.fingerprint,
+                images=[],
+                edits=(),
+                applied=(),
+                before=None,
+                after=None,
+            )
+            return SoftPrompt(pieces, (), empty if request.want_receipt else None)
+        codes = self.encode(images) if request.codes is None else request.codes
+        asked = self.asked_edits(codes, request)
+        with asked.at_their_place():
+            steered = self.steer(codes, asked.edits)
+        receipt = None
+        if request.is_steered or request.want_receipt:
+            receipt = make_receipt(
+                fingerprint=self.fingerprint,
+                images=[i.sha256 for i in images],
+                edits=asked.edits,
+                applied=steered.applied,
+                before=codes,
+                after=steered.codes,
+                warnings=steered.warnings,
+                reach=self.reach,
+                recipes=asked.recipes,
+                calibration=calibration_of(self.atlas),
+            )
+        read = steered.codes
+        if self.reader is not None and request.codes is None:
+            read = self.reader(images, codes, steered.codes)
+        return SoftPrompt(pieces, tuple(self._soft(read)), receipt)
+
+    def _soft(self, codes: Codes) -> Tensor:
+        key = (self.fingerprint, codes.sha256())
+        return self.kept_soft.get(key, lambda: self.soft_tokens(codes))
+
+    def soft_tokens(self, codes: Codes) -> Tensor:
+        """Input vectors (images, tokens, hidden) of the language model."""
+        soft: Tensor = self.projector(codes)
+        if not bool(torch.isfinite(soft).all()):
+            raise SparsightError(
+                "the edited codes give soft tokens that are not finite; lower the doses",
+                param="steering",
+            )
+        return soft
