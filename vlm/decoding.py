@@ -89,8 +89,19 @@ def check_length(model: Any, prompts: Sequence[Tensor], samplings: Sequence[Samp
         check_room(model, len(prompt), sampling)
 
 
+def check_bias(model: Any, sampling: Sampling) -> None:
+    """Refuses a bias for a token that the model has not."""
+    n = int(model.config.vocab_size)
+    for token, _ in sampling.logit_bias:
+        if not 0 <= token < n:
+            raise SparsightError(
+                f"logit_bias names token {token}, the model has 0 to {n - 1}", param="logit_bias"
+            )
+
+
 def check_room(model: Any, n_prompt: int, sampling: Sampling) -> None:
-    """Refuses a prompt of so many tokens that leaves no room for its answer."""
+    """Refuses a prompt of so many tokens that leaves no room for its answer, and unknown tokens."""
+    check_bias(model, sampling)
     room = int(model.config.max_position_embeddings)
     if n_prompt + sampling.max_tokens > room:
         raise SparsightError(

@@ -7,6 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+# Below this an answer is greedy, as in vLLM: logits over it would overflow.
+LEAST_TEMPERATURE = 1e-5
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -95,12 +98,13 @@ def _generator(seed: int | None) -> torch.Generator:
 
 def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """A token from logits (vocabulary,)."""
-    if sampling.temperature == 0:
+    if sampling.temperature < LEAST_TEMPERATURE:
         return int(logits.argmax())
     chances = (logits / sampling.temperature).softmax(-1)
     if sampling.top_p < 1:
         ranked, order = chances.sort(descending=True)
         # The smallest set that holds top_p of the mass; the first token always stays.
         outside = ranked.cumsum(0) - ranked >= sampling.top_p
+        outside[0] = False  # a top_p that single precision takes for 0 would leave none
         chances = torch.zeros_like(chances).index_put((order,), ranked.masked_fill(outside, 0))
     return int(torch.multinomial(chances, 1, generator=generator))

@@ -108,7 +108,7 @@ def _json_schema(asked: ResponseFormat) -> str | None:
 
 
 def _token(key: str) -> int:
-    if not key.isascii() or not key.isdecimal():
+    if not key.isascii() or not key.isdecimal() or len(key) > 18:
         raise SparsightError(
             f'logit_bias has the key {key[:40]!r}; expected token ids, such as "11"',
             param="logit_bias",

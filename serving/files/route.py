@@ -12,6 +12,7 @@ from serving.files.upload import receive_upload
 from serving.files.wire import FileDeleted, FileList, FileObject
 from serving.gateway import Gateway
 from serving.page import read_page
+from sparse_encoder.errors import SparsightError
 
 _FORM: dict[str, Any] = {
     "requestBody": {
@@ -49,7 +50,10 @@ def file_routes(gateway: Gateway) -> APIRouter:
         found = store_of(gateway).all(key_name(http))
         purpose = http.query_params.get("purpose")
         found = [file for file in found if purpose in (None, file.purpose)]
-        if http.query_params.get("order") == "asc":
+        order = http.query_params.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise SparsightError(f"order is {order[:40]!r}, expected asc or desc", param="order")
+        if order == "asc":
             found.reverse()
         data, more = page.of(found)
         ends = (data[0].id, data[-1].id) if data else (None, None)

@@ -101,6 +101,7 @@ BAD = [
      "response_format.json_schema.schema", "invalid_value"),
     ({"frequency_penalty": 2.5}, "to 2", "frequency_penalty", "invalid_value"),
     ({"logit_bias": {"cat": 1}}, "token ids", "logit_bias", "invalid_value"),
+    ({"logit_bias": {"9" * 5000: 1}}, "token ids", "logit_bias", "invalid_value"),
     ({"logit_bias": {"5": 101}}, "to 100", "logit_bias.5", "invalid_value"),
     ({"stering": {}}, "did you mean steering", "stering", "unknown_parameter"),
     ({"steering": []}, "expected an object", "steering", "invalid_value"),

@@ -45,6 +45,8 @@ def test_files_are_listed_page_by_page(client: openai.OpenAI) -> None:
     assert list(client.files.list(purpose="batch_output")) == []
     with pytest.raises(openai.NotFoundError, match="in this list"):
         client.files.list(after="file-0")
+    with pytest.raises(openai.BadRequestError, match="expected asc or desc"):
+        client.files.list(order="newest")  # type: ignore[arg-type]
 
 
 FORM = {"content-type": "multipart/form-data; boundary=b"}

@@ -47,6 +47,31 @@ def test_what_is_told_of_a_token_is_the_log_softmax_of_the_models_own_logits() -
     assert token == 0 and after.logprob == pytest.approx(float(expected[0]), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1e-320),
+        Sampling(temperature=1e-45),
+        Sampling(temperature=1e-6),
+        Sampling(temperature=1.0, top_p=1e-320),
+        Sampling(temperature=1.0, top_p=1e-45),
+    ],
+)
+def test_settings_next_to_zero_take_the_likeliest_token_and_break_nothing(
+    sampling: Sampling,
+) -> None:
+    assert Chooser(sampling).choose(torch.tensor([0.5, 200.0, -1.0, 1.0]))[0] == 1
+
+
+@pytest.mark.parametrize("token", [10**6, 2**62])
+def test_a_bias_for_a_token_that_the_model_has_not_is_refused(
+    pipeline: Pipeline, token: int
+) -> None:
+    with pytest.raises(SparsightError, match=f"token {token}") as caught:
+        ask(pipeline, max_tokens=2, logit_bias=((token, 1.0),))
+    assert caught.value.param == "logit_bias"
+
+
 def test_a_frequency_penalty_grows_with_each_time_and_a_presence_penalty_does_not() -> None:
     logits = torch.tensor([1.0, 0.0])
     often = Chooser(Sampling(frequency_penalty=0.4))
