@@ -14,30 +14,30 @@ from sparse_encoder.run_config import override
 class EncoderRun:
     """One run over cached trunk outputs."""
 
-    features: int = 8192
+    features: int = 8192  # width of the codes
     activation: str = "relu"  # "topk", "batch_topk"; "identity", the dense head to compare with
     k: int = 0  # features that a row keeps, for the two top-k rules alone
     l1: float = 0.0  # weight of the unit codes' l1 norm
     hidden: int = 0  # width of a layer before the last projection; for a dense head only
     bias: float = -1.3  # initial, in deviations of the pre-code
-    image_trunk: str = "efficientnet-lite2"
-    text_trunk: str = "all-minilm-l6-v2"
+    image_trunk: str = "efficientnet-lite2"  # a part in the box
+    text_trunk: str = "all-minilm-l6-v2"  # a part in the box
     epochs: float = 20.0  # passes over the weighted pairs
-    batch: int = 512
-    lr: float = 1e-3
-    weight_decay: float = 0.1
+    batch: int = 512  # pairs a step
+    lr: float = 1e-3  # of AdamW, at its peak
+    weight_decay: float = 0.1  # of AdamW
     cap: float = 50.0  # of the similarity scale
     scale_start: float = 1 / 0.07  # CLIP's; what is above the cap starts at the cap
     dropout: float = 0.2  # of trunk outputs; half of it for texts
     windows: int = 7  # random windows of cells per photograph, beside the whole
-    label_weight: float = 4.0
-    rule_weight: float = 2.0
+    label_weight: float = 4.0  # how often a labelled photograph is drawn; one with five captions: 5
+    rule_weight: float = 2.0  # how often one whose captions were made by a rule is drawn
     soft: float = 1.0  # weight of like texts as positives
-    soft_temperature: float = 0.07
+    soft_temperature: float = 0.07  # of the likeness that decides which texts are alike
     teacher: float = 1.0  # weight of the trunk's own classifier as a teacher
-    teacher_batch: int = 256
+    teacher_batch: int = 256  # photographs, and as many views, a step
     density: float = 0.046  # aimed at, for training photographs; 1 = no pressure
-    seed: int = 0
+    seed: int = 0  # of weights, order and dropout
 
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:

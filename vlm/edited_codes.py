@@ -32,7 +32,7 @@ class EditShares:
     suppress: float = 0.2  # share of swaps that only take the thing away
     insert: float = 0.0  # share of swaps that take nothing away
     least_dose: float = 0.6  # clamp, in p99, log-uniform
-    most_dose: float = 2.5
+    most_dose: float = 2.5  # the largest such clamp, in p99
     ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # features a concept
     dropout: float = 0.0  # share of codes that lose features, the caption stays
     dropped: float = 0.1  # share of the active features that such a code loses

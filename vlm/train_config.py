@@ -18,18 +18,18 @@ class VlmRun:
     start_from: str = ""  # model whose projector and adapter the run begins with; empty: fresh
     groups: tuple[int, int] = (3, 3)  # cell tokens an image
     rank: int = 12  # of LoRA, on every linear layer
-    steps: int = 560
+    steps: int = 560  # of both stages together
     stage1: float = 0.03  # share of the steps that train the projector alone
     text_rows: int = 24  # captions without pictures a step
     caption_rows: int = 6  # captioned photographs a step, all their captions each
     label_rows: int = 12  # labelled photographs a step, both questions each
-    qa_rows: int = 1
+    qa_rows: int = 1  # questions on photographs a step
     longest_caption: int = 14  # words; longer captions without pictures are left out
     text_captions: int = 0  # captions without pictures, evenly spread over the file; 0: all
-    lr_projector: float = 3e-4
-    lr_lora: float = 1e-3
-    weight_decay: float = 0.01
-    seed: int = 0
+    lr_projector: float = 3e-4  # of AdamW, at its peak
+    lr_lora: float = 1e-3  # the same, of the adapter
+    weight_decay: float = 0.01  # of AdamW
+    seed: int = 0  # of weights and order
     precision: str = "auto"  # bf16 where the processor multiplies it, else fp32
     noise: TextCodeNoise = field(default_factory=TextCodeNoise)
     edits: EditShares = field(default_factory=EditShares)

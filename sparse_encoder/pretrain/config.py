@@ -31,11 +31,11 @@ class PretrainRun:
     samples: int = 450_000_000  # pairs seen in the whole run
     batch: int = 32_768  # pairs a step, over all ranks
     micro_batch: int = 256  # pairs that the trunks of one rank take at once
-    lr: float = 5e-4
+    lr: float = 5e-4  # of AdamW, at its peak
     warmup: int = 2_000  # steps
     weight_decay: float = 0.2  # of matrices; biases, norms and the scale have none
-    beta2: float = 0.98
-    eps: float = 1e-6
+    beta2: float = 0.98  # of AdamW
+    eps: float = 1e-6  # of AdamW
     clip_norm: float = 1.0  # of all gradients; 0: not clipped
     ema: float = 0.0  # share of the old average a step; 0: no average is kept
     precision: str = "bf16"  # of the trunks: bf16, fp16 or fp32
@@ -51,7 +51,7 @@ class PretrainRun:
     val_pairs: int = 1_000  # pairs of the validation shards that R@1 is taken over
     window: int = 8_192  # last pairs, on which a feature must be silent to count as dead
     tracker: str = "tensorboard"  # any that accelerate knows; empty: none
-    seed: int = 0
+    seed: int = 0  # of weights and order
 
     def __post_init__(self) -> None:
         for name in _COUNTS:

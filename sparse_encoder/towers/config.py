@@ -22,17 +22,17 @@ class ImageTowerConfig:
     trunk), or the hub name or the folder of a model that transformers knows."""
     pretrained: bool = True  # False: random weights in the named backbone's shape
     width: int = 768  # of the hidden states
-    layers: int = 12
-    heads: int = 12
+    layers: int = 12  # of the transformer
+    heads: int = 12  # of attention, in each layer
     mlp_ratio: float = 4.0  # width of the MLP / width
     patch: int = 32  # side of a patch, pixels
     size: int = 224  # side of the image, pixels
     gelu: str = "gelu"  # "quick_gelu" for OpenAI's and MetaCLIP's weights
     pool: str = "own"  # the backbone's own pooled vector, or "mean": the mean of the patches
     projection: int = 512  # width that a bias-free linear map gives the pooled vector; 0: no map
-    frozen: bool = False
+    frozen: bool = False  # not trained
     mean: tuple[float, ...] = ()  # of red, green, blue in [0, 1]; empty: the backbone's own
-    deviation: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()  # as `mean`
 
     def __post_init__(self) -> None:
         if self.pool not in ("own", "mean"):
@@ -73,10 +73,10 @@ class TextTowerConfig:
     or the hub name or the folder of a sentence encoder or of a causal language model."""
     pretrained: bool = True  # False: random weights in the named backbone's shape
     width: int = 512  # of the hidden states; up to `gelu` for the family clip alone
-    layers: int = 12
-    heads: int = 8
-    mlp_ratio: float = 4.0
-    gelu: str = "gelu"
+    layers: int = 12  # of the transformer
+    heads: int = 8  # of attention, in each layer
+    mlp_ratio: float = 4.0  # width of the MLP / width
+    gelu: str = "gelu"  # as for images
     max_tokens: int = 77  # longer texts are cut
     pool: str = "last"
     """"last": the last real token, which for CLIP is its end mark, and for a causal language model
@@ -85,7 +85,7 @@ class TextTowerConfig:
     """Empty: the backbone's own. "clip": CLIP's vocabulary, from the wheel of open_clip. "bytes": a
     token a byte, needs no file. Or the name or folder of a tokenizer (see `train_tokenizer`)."""
     projection: int = 512  # as for images
-    frozen: bool = False
+    frozen: bool = False  # not trained
 
     def __post_init__(self) -> None:
         if self.pool not in ("last", "mean"):

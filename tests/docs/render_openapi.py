@@ -1,7 +1,9 @@
-"""Writes docs/reference/openapi.json: what ``GET /openapi.json`` of the server says."""
+"""Writes docs/reference/openapi.json, what ``GET /openapi.json`` of the server says, and its page."""
 
 import json
 from pathlib import Path
+
+import render_openapi_page
 
 TARGET = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
 
@@ -18,3 +20,4 @@ def render() -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(render(), encoding="utf-8")
+    render_openapi_page.main()

@@ -3,10 +3,12 @@
 import json
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import render_openapi
+import render_openapi_page
+import render_settings
 from pydantic import BaseModel
 from render_cli_reference import TARGET, render
 
@@ -63,6 +65,36 @@ def test_the_committed_openapi_file_is_what_the_server_says() -> None:
     assert committed == json.loads(render_openapi.render()), (
         "docs/reference/openapi.json is stale; run python tests/docs/render_openapi.py"
     )
+
+
+def test_the_openapi_page_is_made_from_the_file() -> None:
+    schema = json.loads(render_openapi.TARGET.read_text(encoding="utf-8"))
+    assert render_openapi_page.TARGET.read_text("utf-8") == render_openapi_page.render(schema), (
+        "docs/reference/openapi.md is stale; run python tests/docs/render_openapi.py"
+    )
+
+
+def test_the_openapi_page_has_every_route_and_object() -> None:
+    schema = json.loads(render_openapi.TARGET.read_text(encoding="utf-8"))
+    page = render_openapi_page.TARGET.read_text("utf-8")
+    routes = {f"{m.upper()} {path}" for path, ms in schema["paths"].items() for m in ms}
+    assert set(re.findall("^### (.*)$", page, re.M)) == routes | set(
+        schema["components"]["schemas"]
+    )
+
+
+def test_the_settings_page_is_what_the_dataclasses_say() -> None:
+    assert render_settings.TARGET.read_text("utf-8") == render_settings.render(), (
+        "docs/reference/settings.md is stale; run python tests/docs/render_settings.py"
+    )
+
+
+@pytest.mark.parametrize("run", render_settings.RUNS, ids=lambda run: run[0])
+def test_every_setting_has_a_meaning_and_every_preset_is_listed(run: Any) -> None:
+    title, _, defaults, presets = run
+    assert [name for name, _, meaning in render_settings.settings(defaults) if not meaning] == []
+    section = render_settings.render().partition(f"## {title}\n")[2].partition("\n## ")[0]
+    assert [name for name in presets if f"\n| `{name}` |" not in section] == []
 
 
 @pytest.mark.parametrize(

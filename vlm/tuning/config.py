@@ -16,10 +16,10 @@ _COUNTS = ("micro_batch", "max_tokens", "captions", "buffer", "save_every", "log
 class LoraShape:
     """The low-rank change to the language model that stage 2 trains (peft's LoraConfig)."""
 
-    rank: int = 16
+    rank: int = 16  # of each layer's change
     alpha: float = 32.0  # the change is scaled by alpha / rank, or alpha / sqrt(rank)
     targets: tuple[str, ...] = ()  # names of linear layers; empty: all but the output layer
-    dropout: float = 0.0
+    dropout: float = 0.0  # share of the change's inputs that are left out
     dora: bool = False  # weight-decomposed: a magnitude for each output, too
     rslora: bool = False  # scaled by alpha / sqrt(rank)
 
@@ -39,7 +39,7 @@ class Stage:
     samples: int = 0  # images with captions, and conversations, seen in the stage; 0: by epochs
     epochs: float = 0.0  # over the conversations, where `samples` is 0
     batch: int = 128  # samples a step, over all processes
-    lr_projector: float = 1e-3
+    lr_projector: float = 1e-3  # of AdamW, at its peak
     lr_lora: float = 0.0  # of stage 2; stage 1 leaves the language model as it is
     conversations: float = 0.5  # share of a batch, where there are captions and conversations
 
@@ -73,7 +73,7 @@ class TuneRun:
     captions: int = 5  # of an image at most; they share its soft tokens
     prompt: str = DEFAULT_PROMPT  # what captions answer
     warmup: float = 0.03  # share of a stage in which the learning rate rises
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # of AdamW
     clip_norm: float = 1.0  # of all gradients; 0: not clipped
     precision: str = "bf16"  # of the language model: bf16, fp16 or fp32
     checkpointing: bool = False  # gradient checkpointing: a fifth more work, far less memory
@@ -87,7 +87,7 @@ class TuneRun:
     save_every: int = 200  # steps between checkpoints
     log_every: int = 10  # steps between entries in the tracker
     tracker: str = "tensorboard"  # any that accelerate knows; empty: none
-    seed: int = 0
+    seed: int = 0  # of weights and order
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
