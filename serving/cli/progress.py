@@ -1,6 +1,7 @@
 """What a long start is doing, on standard error."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -48,4 +49,16 @@ class StderrProgress:
 def loading(model: str) -> StderrProgress:
     """Says that the model is being loaded, which takes a while, and tells of its parts."""
     click.echo(f"loading {model} ...", err=True)
+    from transformers.utils.logging import set_tqdm_hook
+
+    set_tqdm_hook(_without_weights)
     return StderrProgress()
+
+
+def _without_weights(
+    bar: Callable[..., Any], words: tuple[Any, ...], named: dict[str, Any]
+) -> object:
+    """The bars of transformers, but for those of weights on the disk, which are over in a blink."""
+    if named.get("desc") == "Loading weights":
+        named = {**named, "disable": True}
+    return bar(*words, **named)
