@@ -3,6 +3,7 @@
 # make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
 # make soak   a server under 10,000 hostile requests and 200 slow readers (minutes)
 # make docs   the documentation as a site in site/, strictly: a link that leads nowhere is an error
+# make outputs  runs the commands of README and docs/ and puts in what they print
 # make wheel  sdist and wheel of the last commit in dist/, built twice and compared; make test-wheel
 #             tries the wheel in a fresh environment; make sbom lists what is in it; see docs/how-to/release.md
 # make locks  remakes the hash-locked requirements in locks/
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test test-vllm vllm soak check lint format install clean docs wheel test-wheel sbom locks
+.PHONY: run test test-vllm vllm soak check lint format install clean docs outputs wheel test-wheel sbom locks
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
@@ -70,6 +71,9 @@ docs: $(DOCS_VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # not --quiet: that hides the warnings from --strict, too
 	@echo "site/index.html opens without a server"
 
+outputs: $(VENV)/.installed-dev
+	$(BIN)/python tests/docs/render_outputs.py
+
 wheel: $(RELEASE_VENV)/.installed
 	PYTHON=$(abspath $(RELEASE_VENV))/bin/python .ci/wheel
 
@@ -78,7 +82,7 @@ test-wheel: $(VENV)/.installed-dev $(RELEASE_VENV)/.installed
 		$(BIN)/python -m pytest -m wheel tests/release
 
 sbom: $(RELEASE_VENV)/.installed
-	PYTHON=$(abspath $(RELEASE_VENV))/bin/python .ci/sbom
+	PYTHON=$(abspath $(RELEASE_VENV))/bin/python BASE_PYTHON=$(PYTHON) .ci/sbom
 
 locks: $(RELEASE_VENV)/.installed
 	PYTHON=$(abspath $(RELEASE_VENV))/bin/python .ci/locks

@@ -82,7 +82,7 @@ def make_folder(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("demo", "examples"):
         (folder / name).symlink_to(ROOT / name)
-    programs = folder / ".programs"
+    programs = folder.resolve() / ".programs"
     programs.mkdir()
     for name, words in {"sparsight": "-m serving.cli.main", "python": ""}.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
