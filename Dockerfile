@@ -26,6 +26,7 @@ COPY deploy/image/ deploy/image/
 RUN deploy/image/dependencies.sh cuda /opt/sparsight/venv
 
 FROM dependencies-cpu AS build-cpu
+ARG VERSION
 COPY . .
 RUN deploy/image/project.sh /opt/sparsight/venv
 # A layer of its own: the model is most of the image.
@@ -33,6 +34,7 @@ RUN deploy/image/project.sh /opt/sparsight/venv
 RUN deploy/image/model.sh /opt/sparsight/venv
 
 FROM dependencies-cuda AS build-cuda
+ARG VERSION
 COPY . .
 RUN deploy/image/project.sh /opt/sparsight/venv
 # A layer of its own: the model is most of the image.

@@ -48,6 +48,33 @@ def test_relative_links_and_pictures_lead_to_files(page: Path) -> None:
     assert missing == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Those of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower().strip()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        n = sum(
+            each == slug or re.fullmatch(rf"{re.escape(slug)}-\d+", each) is not None
+            for each in found
+        )
+        found.append(f"{slug}-{n}" if n else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_into_pages_lead_to_headings(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(((?:[^)\s#:]+\.md)?)#([^)\s]+)\)", text)
+    missing = [
+        f"{path}#{anchor}"
+        for path, anchor in targets
+        if anchor not in anchors(page.parent / path if path else page)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_page_names_a_path_of_somebodys_machine(page: Path) -> None:
     assert re.findall(r"(?<![\w.])/(?:home|root|work|tmp|Users)/", page.read_text("utf-8")) == []
