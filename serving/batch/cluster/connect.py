@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +76,6 @@ def connected(asked: Cluster, say: Callable[[str], None]) -> Iterator[None]:
             include_dashboard=False if here else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": _environment()},
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SparsightError(
@@ -104,15 +102,6 @@ def _check(asked: Cluster, found: dict[str, float], here: bool, say: Callable[[s
                     f"{short}, this machine has {there:g}; ask for fewer", param="ray_llms"
                 )
             say(f"{short}, the cluster has {there:g}: they start as machines join it")
-
-
-def _environment() -> dict[str, str]:
-    """Of the workers: this run's packages and model cache, which a local cluster shares."""
-    kept = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for key in ("SPARSIGHT_CACHE", "OMP_NUM_THREADS"):
-        if key in os.environ:
-            kept[key] = os.environ[key]
-    return kept
 
 
 def _be_quiet(ray: Any) -> None:

@@ -49,9 +49,8 @@ class RayEngine:
 
     def read(self, items: Iterable[Item], *, keep_data: bool) -> Iterator[Photo]:
         """Photographs that are named and have a digest, but are not decoded."""
-        self.n_together = WINDOW_WITH_DATA if keep_data else WINDOW
         remaining = iter(items)
-        while window := list(_window(remaining, self.n_together)):
+        while window := list(_window(remaining, WINDOW_WITH_DATA if keep_data else WINDOW)):
             yield from self._found(window, keep_data)
 
     def outputs(self, photos: Sequence[Photo], plan: Plan) -> Iterator[Outputs]:

@@ -115,7 +115,7 @@ def test_a_second_run_on_one_output_is_refused(album: Path) -> None:
 def test_a_disk_that_fills_up_stops_the_run_with_what_was_written_safe(album: Path) -> None:
     for n in range(20):
         (album / f"{n:02d}.png").write_bytes(png(n))
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_fill, args=(there, str(album.parent)))
     process.start()
