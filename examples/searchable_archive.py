@@ -65,8 +65,13 @@ def named_features() -> pyarrow.Table:
 def find(archive: Path, word: str) -> None:
     """Strongest first: strength, path and caption, parted by tabs."""
     with duckdb.connect(archive / "archive.duckdb", read_only=True) as base:
-        for path, caption, strength in base.execute(FIND, [word]).fetchall():
-            print(f"{strength:.2f}", path, caption, sep="\t")
+        found = base.execute(FIND, [word]).fetchall()
+    for path, caption, strength in found:
+        print(f"{strength:.2f}", path, caption, sep="\t")
+    if not found:
+        sys.exit(
+            f"no photograph has a feature called {word}; `sparsight features search` has names"
+        )
 
 
 if __name__ == "__main__":

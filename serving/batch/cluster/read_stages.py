@@ -11,7 +11,7 @@ import pyarrow
 from serving.batch.item import Item
 from serving.batch.reading import read_bytes, read_item
 
-Block = pyarrow.Table
+Block = Any  # a pyarrow.Table, which has no annotations
 Row = dict[str, Any]
 
 # Names as bytes, for they may be no UTF-8.

@@ -129,6 +129,7 @@ def test_without_ray_the_extra_is_named(
     assert "pip install 'sparsight[ray]'" in result.stderr and "Traceback" not in result.output
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own settings
 def test_a_cluster_that_is_not_there_or_too_small_is_refused_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
