@@ -56,7 +56,7 @@ class RayEngine:
     def outputs(self, photos: Sequence[Photo], plan: Plan) -> Iterator[Outputs]:
         """Raises SparsightError where the cluster fails. A photograph that no machine survives is
         an error of its own, told once the others are done."""
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"i": i, "name": _encoded(photo.name), "sha256": photo.sha256, "data": photo.data}
             for i, photo in enumerate(photos)
         ]
