@@ -51,11 +51,14 @@ def main(api: str | None, moves: int, chromium: str | None) -> None:
         raise click.ClickException(
             "no Chromium found; apt-get install chromium, or --chromium PATH"
         )
-    if api is not None:
-        measure(api.rstrip("/"), path, moves)
-        return
-    with started() as url:
-        measure(url, path, moves)
+    try:
+        if api is not None:
+            measure(api.rstrip("/"), path, moves)
+            return
+        with started() as url:
+            measure(url, path, moves)
+    except httpx.HTTPError as error:
+        raise click.ClickException(f"no answer from the gateway: {error}") from None
 
 
 def measure(url: str, chromium: str, moves: int) -> None:
