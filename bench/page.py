@@ -10,6 +10,7 @@ not: what is below that is the model's, what is above the page's and the later w
 """
 
 import base64
+import json
 import os
 import shutil
 import statistics
@@ -29,12 +30,17 @@ AIM_S = 0.5
 DOSES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25)  # p99 of dog, in turn, with the cat taken out
 PROMPT = "Describe the image in one sentence."
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+# The move, and a wait for the whole answer to it: what the page holds is another object then.
 MOVE = """async ([label, value]) => {
-    const root = document.querySelector('#sparsight');
-    delete root.dataset.firstWordMs;
+    const {answers} = await import('/demo/page/generation.js');
+    const before = answers.steered;
+    delete document.querySelector('#sparsight').dataset.firstWordMs;
     const slider = document.querySelector(`input[aria-label="${label}"]`);
     slider.value = value;
     slider.dispatchEvent(new Event('input'));
+    const now = () => answers.steered;
+    while (now() === before || now()?.stale || !now()?.whole)
+        await new Promise(resolve => setTimeout(resolve, 20));
 }"""
 
 
@@ -107,13 +113,21 @@ def first_pieces(url: str, doses: list[float]) -> list[float]:
             since = time.perf_counter()
             with client.stream("POST", "/v1/chat/completions", json=body) as answer:
                 answer.raise_for_status()
-                for line in answer.iter_lines():
-                    if '"content":"' in line.replace(": ", ":") and '"content":""' not in line:
-                        out.append(time.perf_counter() - since)
-                        break
-                for _ in answer.iter_lines():
-                    pass  # to its end, so that the next one does not wait for it
+                first = None
+                for line in answer.iter_lines():  # to its end: the next one shall not wait for it
+                    if first is None and _has_text(line):
+                        first = time.perf_counter() - since
+                if first is not None:
+                    out.append(first)
     return out
+
+
+def _has_text(line: str) -> bool:
+    """Whether a line of the stream is an event with some of the answer's text."""
+    if not line.startswith("data: {"):
+        return False
+    choices = json.loads(line.removeprefix("data: "))["choices"]
+    return any(choice["delta"].get("content") for choice in choices)
 
 
 def first_changed_words(url: str, chromium: str, doses: list[float]) -> list[float]:
@@ -130,12 +144,9 @@ def first_changed_words(url: str, chromium: str, doses: list[float]) -> list[flo
         box = page.get_by_role("combobox", name="Add a concept")
         box.fill("cat=0, dog=0.5")
         box.press("Enter")
-        whole = "#steered:not(.growing):not(.stale) .word"
-        page.wait_for_selector(whole)
+        page.wait_for_selector("#steered:not(.growing):not(.stale) .word")
         for dose in doses:
             page.evaluate(MOVE, ["dog, dose in p99", dose])
-            page.wait_for_selector("#steered.stale, #steered.growing")
-            page.wait_for_selector(whole)
             page.wait_for_timeout(100)  # the clock is read a frame later
             shown = page.locator("#sparsight").get_attribute("data-first-word-ms")
             if shown is not None:
