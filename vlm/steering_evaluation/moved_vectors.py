@@ -50,6 +50,7 @@ class MovedBy:
         """With a digest of the move, since kept answers are found by this name."""
         return f"{self.way} {digest(self.move)}"
 
+    @torch.inference_mode()  # the head's weights ask for gradients; the kept cells can have none
     def __call__(self, image: DecodedImage) -> Codes:
         moved = self.move[None] if bool(self.move.any()) else None
         return self.cells.encoder.code_of_cells(self.cells(image), moved)

@@ -48,6 +48,14 @@ def test_no_move_gives_the_encoders_own_codes_bit_for_bit(pipeline: Pipeline) ->
     assert MovedBy(cells, move, "none")(photo(3)).sha256() == own.sha256()
 
 
+def test_an_encoder_fresh_from_its_folder_whose_heads_ask_for_gradients_will_do() -> None:
+    pipeline = tiny_pipeline()
+    own = pipeline.encoder.encode_images([photo(3)]).sha256()
+    pipeline.encoder.image_head.requires_grad_(True)
+    move = torch.zeros(pipeline.encoder.image_trunk.width)
+    assert MovedBy(TrunkCells(pipeline.encoder), move, "none")(photo(3)).sha256() == own
+
+
 def test_codes_of_a_move_are_those_of_the_moved_vectors() -> None:
     pipeline = tiny_pipeline()
     torch.nn.init.constant_(pipeline.encoder.image_head.bias, 0.3)  # a move must not add it again
