@@ -1,6 +1,7 @@
 # make run    serve the API and the demo page on 127.0.0.1:8000
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
 # make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
+# make test-browser  the page in a real browser; make test-ray: batch captioning on a local Ray cluster (minutes each)
 # make soak   a server under 10,000 hostile requests and 200 slow readers (minutes)
 # make docs   the documentation as a site in site/, strictly: a link that leads nowhere is an error
 # make outputs  runs the commands of README and docs/ and puts in what they print
@@ -13,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test test-vllm vllm soak check lint format install clean docs outputs wheel test-wheel sbom locks
+.PHONY: run test test-browser test-ray test-vllm vllm soak check lint format install clean docs outputs wheel test-wheel sbom locks
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
@@ -36,11 +37,17 @@ run: $(VENV)/.installed
 	$(BIN)/sparsight serve --demo --host $(HOST) --port $(PORT)
 
 # Tests reach no model hub and send no usage data, whatever a library would like to do.
-test test-vllm test-wheel soak check: export HF_HUB_OFFLINE = 1
-test test-vllm test-wheel soak check: export GRADIO_ANALYTICS_ENABLED = False
+test test-browser test-ray test-vllm test-wheel soak check: export HF_HUB_OFFLINE = 1
+test test-browser test-ray test-vllm test-wheel soak check: export GRADIO_ANALYTICS_ENABLED = False
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak and not wheel" --session-timeout=$(TEST_TIME)
+	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak and not wheel and not browser and not ray" --session-timeout=$(TEST_TIME)
+
+test-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m browser --session-timeout=$(TEST_TIME)
+
+test-ray: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m ray --session-timeout=$(TEST_TIME)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak
@@ -52,7 +59,7 @@ test-vllm: $(VENV)/.installed-dev $(VLLM_VENV)/.installed
 		$(BIN)/python -m pytest -m vllm --session-timeout=$(TEST_TIME)
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm and not soak and not wheel"
+	$(BIN)/python -m pytest -q -m "not slow and not model and not gpu and not vllm and not soak and not wheel and not browser and not ray"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -88,6 +88,7 @@ def caption(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(1500)  # seven processes import torch, which a busy machine takes its time for
 def test_a_cluster_that_loses_a_machine_writes_the_file_of_an_unbroken_local_run(
@@ -129,6 +130,7 @@ def test_without_ray_the_extra_is_named(
     assert "pip install 'sparsight[ray]'" in result.stderr and "Traceback" not in result.output
 
 
+@pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own settings
 def test_a_cluster_that_is_not_there_or_too_small_is_refused_in_words(
     monkeypatch: pytest.MonkeyPatch,
