@@ -26,6 +26,8 @@ export function startGeneration() {
     moved = performance.now();
     clearTimeout(timer);
     steeredAsked?.abort();
+    if (answers.steered) answers.steered = { ...answers.steered, stale: true }; // from the very first step on
+    draw();
     timer = setTimeout(askSteered, isSteered() ? WAIT_MS : 0);
   });
   onBack(() => {

@@ -144,6 +144,17 @@ def test_what_is_no_file_of_ours_is_refused(visit: Visit, tiny_page: str) -> Non
     assert "the link is not whole" in broken.get_by_role("alert").inner_text()
 
 
+def settled(page: Any) -> list[str]:
+    """Words of the steered caption, once neither it nor what is asked for changes any more."""
+    while True:
+        page.wait_for_selector("#steered:not(.growing):not(.stale) .word")
+        seen = page.evaluate(SNAPSHOT), page.locator("#steered").inner_text()
+        page.wait_for_timeout(1500)
+        page.wait_for_selector("#steered:not(.growing):not(.stale) .word")
+        if seen == (page.evaluate(SNAPSHOT), page.locator("#steered").inner_text()):
+            return str(seen[1]).split()
+
+
 def run_snippet(page: Any, kind: str, folder: Path) -> str:
     """What the code prints that the page shows for `kind`, run in an empty folder."""
     page.get_by_role("button", name=kind, exact=True).click()
@@ -170,8 +181,7 @@ def test_code_that_is_copied_runs_and_gives_the_answer_of_the_page(
 ) -> None:
     page = visit(tiny_page)
     prepare(page)
-    page.wait_for_selector("#steered:not(.growing):not(.stale) .word")
-    shown = page.locator("#steered").inner_text().split()
+    shown = settled(page)
     said = run_snippet(page, kind, tmp_path / kind)
     if kind == "curl":
         answer = json.loads(said)
@@ -212,7 +222,6 @@ def test_one_click_tells_each_story_and_its_command_line_runs(
     page.get_by_role("button", name="Mix with a second photograph").click()
     page.get_by_role("dialog").get_by_role("button", name="Example: the astronaut").click()
     add(page, "cat=0")
-    page.wait_for_selector("#steered:not(.growing):not(.stale) .word")
-    shown = page.locator("#steered").inner_text().split()
+    shown = settled(page)
     assert run_snippet(page, "CLI", tmp_path / "cli").split() == shown
     assert run_snippet(page, "Python", tmp_path / "python").split() == shown
