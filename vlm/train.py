@@ -7,15 +7,15 @@ depend on (seed, step), so a run that was killed goes on with the same numbers.
 import logging
 import math
 import os
-import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,7 +27,7 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.precision import bf16_is_fast
 from vlm.language_model import load_language_model
-from vlm.packing import IGNORED, Row, pack
+from vlm.packing import IGNORED, Branch, Row, pack
 from vlm.projector import Projector, ProjectorConfig
 from vlm.train_config import VlmRun
 from vlm.training_rows import RowMaker
@@ -165,21 +165,38 @@ def _step(captioner: Captioner, optimiser: Any, groups: list[list[Row]]) -> floa
     return total
 
 
-class _Steps(Dataset[bytes]):
-    """The rows of each step, pickled: thousands of small tensors are quicker sent as one string."""
+class _Sent(NamedTuple):
+    """A row on its way from another process: arrays, which go as bytes, where each tensor takes a file handle."""
+
+    codes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # index, value, offset
+    n_features: int
+    grid: tuple[int, int]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    branches: tuple[Branch, ...]
+
+    @classmethod
+    def of(cls, row: Row) -> "_Sent":
+        """With features in as few bytes as hold them: a photograph's code has 200,000 entries."""
+        codes = row.codes
+        small = torch.int16 if codes.n_features <= 2**15 else torch.int32
+        arrays = codes.index.to(small).numpy(), codes.value.numpy(), codes.offset.numpy()
+        return cls(arrays, codes.n_features, codes.grid, row.before, row.after, row.branches)
+
+    def row(self) -> Row:
+        codes = Codes(*map(torch.from_numpy, self.codes), self.n_features, self.grid)
+        return Row(codes, self.before, self.after, self.branches)
+
+
+class _Steps(Dataset[list[list[_Sent]]]):
+    """The rows of each step."""
 
     def __init__(self, maker: RowMaker, run: VlmRun, tokens: int) -> None:
         self.maker, self.run, self.tokens = maker, run, tokens
 
-    def __getitem__(self, step: int) -> bytes:
+    def __getitem__(self, step: int) -> list[list[_Sent]]:
         groups = _draw(self.maker, self.run, step, self.tokens)
-        return pickle.dumps([[_narrow(row) for row in rows] for rows in groups])
-
-
-def _narrow(row: Row) -> Row:
-    """The row with features in as few bytes as hold them: a photograph's code has 200,000 entries."""
-    small = torch.int16 if row.codes.n_features <= 2**15 else torch.int32
-    return replace(row, codes=replace(row.codes, index=row.codes.index.to(small)))
+        return [[_Sent.of(row) for row in rows] for rows in groups]
 
 
 def _draws(maker: RowMaker, run: VlmRun, steps: range, device: str) -> Iterator[list[list[Row]]]:
@@ -200,7 +217,8 @@ def _draws(maker: RowMaker, run: VlmRun, steps: range, device: str) -> Iterator[
         collate_fn=_as_it_is,
         multiprocessing_context="fork",  # the caches and the encoder are shared, not copied
     )
-    yield from (pickle.loads(rows) for rows in loader)
+    for groups in loader:
+        yield [[sent.row() for sent in rows] for rows in groups]
 
 
 def _as_it_is(rows: Any) -> Any:
