@@ -184,7 +184,8 @@ class _Sent(NamedTuple):
         return cls(arrays, codes.n_features, codes.grid, row.before, row.after, row.branches)
 
     def row(self) -> Row:
-        codes = Codes(*map(torch.from_numpy, self.codes), self.n_features, self.grid)
+        index, value, offset = (torch.from_numpy(array) for array in self.codes)
+        codes = Codes(index, value, offset, self.n_features, self.grid)
         return Row(codes, self.before, self.after, self.branches)
 
 
