@@ -182,7 +182,8 @@ def head_codes(
     head: SparseHead, cells: Tensor, grid: tuple[int, int], moved: Tensor | None = None
 ) -> Codes:
     """A head's codes of one image from its trunk cells; arguments as for `code_of_cells`."""
-    pre_code = head.pre_code(cells.float())  # (cells, features)
+    # One layout: a product of matrices sums in another order for another, and last bits differ.
+    pre_code = head.pre_code(cells.float().contiguous())  # (cells, features)
     rows = torch.cat([pre_code.mean(0, keepdim=True), pre_code])
     if moved is not None:  # the head is affine, so a pre-code moves by the weight alone
         rows = rows + moved @ head.weight.T
