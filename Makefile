@@ -46,8 +46,9 @@ test: $(VENV)/.installed-dev
 test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m browser --session-timeout=$(TEST_TIME)
 
+# One thread, as Ray gives its workers: the results are compared byte for byte.
 test-ray: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m ray --session-timeout=$(TEST_TIME)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray --session-timeout=$(TEST_TIME)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m soak
