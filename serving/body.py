@@ -25,13 +25,20 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             f"content-type is {kind or 'missing'!r}, expected 'application/json'; "
             "with curl: -H 'content-type: application/json'"
         )
+    return await read_limited(
+        request,
+        max_bytes,
+        f"the body is larger than {max_bytes:,} bytes; send fewer or smaller photographs",
+    )
+
+
+async def read_limited(request: Request, max_bytes: int, refusal: str) -> bytes:
+    """A body of any kind. Raises BodyTooLargeError, with `refusal`, as soon as it is over the limit."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            raise BodyTooLargeError(
-                f"the body is larger than {max_bytes:,} bytes; send fewer or smaller photographs"
-            )
+            raise BodyTooLargeError(refusal)
     return bytes(body)
 
 

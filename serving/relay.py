@@ -12,7 +12,8 @@ from fastapi import FastAPI, Request
 from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
 
-from serving.errors import BodyTooLargeError, HttpError, add_error_handlers
+from serving.body import read_limited
+from serving.errors import HttpError, add_error_handlers
 from sparse_encoder.errors import SparsightError
 
 GET = ("/v1/models", "/v1/features", "/v1/features/{index}", "/health", "/ready")
@@ -99,11 +100,5 @@ def read_api_url(text: str) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    pieces = bytearray()
-    async for piece in request.stream():
-        pieces += piece
-        if len(pieces) > MAX_BODY_BYTES:
-            raise BodyTooLargeError(
-                f"the request has more than {MAX_BODY_BYTES // 2**20} MiB; send a smaller photograph"
-            )
-    return bytes(pieces)
+    refusal = f"the request has more than {MAX_BODY_BYTES // 2**20} MiB; send a smaller photograph"
+    return await read_limited(request, MAX_BODY_BYTES, refusal)

@@ -3,21 +3,17 @@
 import importlib.util
 import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from demo.page import mount
 from serving.app import create_app
-from serving.launch import address, bind
+from tests.live_server import listening
 from tests.tiny_model import tiny_pipeline
 
 SERVING = Path(__file__).parents[1] / "serving" / "conftest.py"
@@ -27,33 +23,14 @@ WAIT_MS = 30_000  # a busy machine is no failure
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
-@contextmanager
-def live(app: FastAPI, port: int = 0) -> Iterator[str]:
-    """The address of a server over `app`."""
-    bound = bind("127.0.0.1", port)
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    try:
-        deadline = time.monotonic() + 60
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield address(bound)
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        bound.close()
-
-
 def page_on(pipeline: Any, port: int = 0) -> AbstractContextManager[str]:
     """A gateway over `pipeline` with the page; yields the gateway's address."""
-    return live(create_app(pipeline, mounts=[lambda app: mount(app, "")]), port)
+    return listening(create_app(pipeline, mounts=[lambda app: mount(app, "")]), port)
 
 
 @pytest.fixture(scope="session")
 def serve_app() -> Callable[..., AbstractContextManager[str]]:
-    return live
+    return listening
 
 
 @pytest.fixture(scope="session")

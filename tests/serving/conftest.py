@@ -13,16 +13,14 @@ import httpx
 import numpy as np
 import pytest
 import torch
-import uvicorn
-from fastapi import FastAPI
 from PIL import Image
 
 from serving.app import create_app
-from serving.launch import address, bind
 from serving.limits import Limits
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
+from tests.live_server import listening
 from vlm.asked_edits import asked_edits
 from vlm.edits import Edit
 from vlm.pipeline import Answer, ImagePart, Request, TextPart
@@ -194,25 +192,6 @@ def served(pipeline: Any, **options: Any) -> Iterator[str]:
     """The address of a live server over this pipeline."""
     with listening(create_app(pipeline, **options)) as url:
         yield url
-
-
-@contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """The address of a live server over this application."""
-    bound = bind("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    try:
-        deadline = time.monotonic() + 60
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield address(bound)
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        bound.close()
 
 
 @pytest.fixture
