@@ -166,6 +166,9 @@ def main(folder: Path) -> None:
     found["kept"], found["stopped"] = kept(folder), stopped(folder)
     rank = torch.distributed.get_rank()
     (folder / f"found{rank}.json").write_text(json.dumps(found))
+    # As `pretrain` ends: a rank that exits with gloo's threads at work may be aborted by them.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

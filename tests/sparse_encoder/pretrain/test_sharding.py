@@ -52,11 +52,17 @@ def ranks(folder: Path) -> list[dict[str, Any]]:
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     module = "tests.sparse_encoder.pretrain.sharded_ranks"
     here = {"PYTHONPATH": str(Path(__file__).parents[3])}  # not what may be installed
-    environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {
+        **os.environ,
+        **here,
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "PYTHONFAULTHANDLER": "1",  # where an abort came from
+    }
     command = [sys.executable, *words, "-m", module, str(folder)]
     # Through a pipe: a file that takes the output would fall under the limit of the full disk.
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-5_000:]
+    assert done.returncode == 0, f"{done.stderr[:20_000]}\n...\n{done.stderr[-5_000:]}"
     return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 
