@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,8 +60,34 @@ class Codes:
         out[row, self.index] = self.value
         return out
 
+    def columns(self, features: Sequence[int]) -> Tensor:
+        """Activations (n_rows, len(features)) of some features; makes no dense row."""
+        index, value = self.index.numpy(), self.value.numpy()
+        wanted = np.asarray(features, dtype=np.int64)
+        out = np.zeros((self.n_rows, len(wanted)), dtype=np.float32)
+        bounds = self.offset.tolist()
+        for row, (low, high) in enumerate(pairwise(bounds)):
+            here = index[low:high]
+            place = np.searchsorted(here, wanted)
+            found = np.flatnonzero(place < high - low)
+            found = found[here[place[found]] == wanted[found]]
+            out[row, found] = value[low:high][place[found]]
+        return torch.from_numpy(out)
+
+    def squared_norms(self) -> Tensor:
+        """The squared L2 norm of each row, (n_rows,) float64."""
+        out = np.zeros(self.n_rows)
+        starts = self.offset[:-1].numpy()
+        filled = np.diff(self.offset.numpy()) > 0  # `reduceat` knows no empty row
+        if filled.any():
+            squares = np.square(self.value.numpy(), dtype=np.float64)
+            out[filled] = np.add.reduceat(squares, starts[filled])
+        return torch.from_numpy(out)
+
     def image(self, i: int) -> "Codes":
         """The rows of image i alone."""
+        if self.n_images == 1 and i == 0:
+            return self  # with its digest, where that was made
         n = 1 + self.n_cells
         lo, hi = int(self.offset[i * n]), int(self.offset[(i + 1) * n])
         offset = self.offset[i * n : (i + 1) * n + 1] - lo
@@ -69,6 +97,8 @@ class Codes:
     def cat(cls, codes: Sequence["Codes"]) -> "Codes":
         """Several images after one another; all share features and grid."""
         first = codes[0]
+        if len(codes) == 1:
+            return first
         if any((c.n_features, c.grid) != (first.n_features, first.grid) for c in codes):
             raise ValueError("codes of different width or grid cannot be put in one batch")
         offset = [first.offset.new_zeros(1), *(c.offset.diff() for c in codes)]
@@ -83,6 +113,11 @@ class Codes:
     def to(self, device: torch.device | str) -> "Codes":
         """The same codes on a device."""
         index, value, offset = (t.to(device) for t in (self.index, self.value, self.offset))
+        return Codes(index, value, offset, self.n_features, self.grid)
+
+    def clone(self) -> "Codes":
+        """A copy that autograd can work on, also of codes that were made in inference mode."""
+        index, value, offset = self.index.clone(), self.value.clone(), self.offset.clone()
         return Codes(index, value, offset, self.n_features, self.grid)
 
     def density(self) -> float:

@@ -1,8 +1,8 @@
 """Edits at work on the codes of one request, image by image.
 
 Edits apply in list order. Where they reach is reach.py's matter: it looks at the codes before any
-edit, so that edits on distinct features give the same codes in any order. An image that no edit
-changes keeps its rows bit for bit, since they are not even rebuilt.
+edit, so that edits on distinct features give the same codes in any order. What comes out is what the
+edits changed (changes.py), made from the columns of the features that they touch.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from torch import Tensor
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
+from vlm.changes import Change, EditedCodes
 from vlm.concepts import ResolvedEdit
 from vlm.edits import Op, refuse_missing_image
 from vlm.reach import DEFAULT_REACH, Reach, inside_share, reach, region_cells
@@ -42,27 +43,25 @@ def apply_edits(
     *,
     reach: Reach = DEFAULT_REACH,
     param: str = "steering.edits",
-) -> tuple[Codes, tuple[AppliedEdit, ...]]:
-    """Edited codes of all images of one request, and what was done, by image, edit and feature.
+) -> tuple[EditedCodes, tuple[AppliedEdit, ...]]:
+    """What the edits change in the codes of one request's images, and what each did.
 
-    Holds the dense rows (1 + cells, features) of one image at a time. Without edits, or where
-    none changes a value, the very same Codes object comes back. Raises SparsightError where an
-    edit names an image that is not there, or two edits meet at one feature of one cell.
+    The latter by image, edit and feature. Raises SparsightError where an edit names an image that is
+    not there, or two edits meet at one feature of one cell.
     """
     for i, item in enumerate(resolved):
         refuse_missing_image(item.edit, codes.n_images, f"{param}[{i}]")
-    parts, applied, changed = [], [], False
+    changes: list[Change | None] = []
+    applied: list[AppliedEdit] = []
     for image in range(codes.n_images):
-        rows = codes.image(image)
+        change = None
         here = [(i, item) for i, item in enumerate(resolved) if item.edit.image in (None, image)]
         if here:
             _refuse_shared_cells(here, codes.grid, param)
-            edited, done = _edit_image(rows, here, image, reach)
+            change, done = _edit_image(codes.image(image), here, image, reach)
             applied += done
-            if edited is not None:
-                rows, changed = edited, True
-        parts.append(rows)
-    return (Codes.cat(parts) if changed else codes), tuple(applied)
+        changes.append(change)
+    return EditedCodes(codes, tuple(changes)), tuple(applied)
 
 
 def steering_warnings(applied: Sequence[AppliedEdit], atlas: FeatureAtlas) -> tuple[str, ...]:
@@ -87,20 +86,21 @@ def steering_warnings(applied: Sequence[AppliedEdit], atlas: FeatureAtlas) -> tu
 
 def _edit_image(
     rows: Codes, here: list[tuple[int, ResolvedEdit]], image: int, rule: Reach
-) -> tuple[Codes | None, list[AppliedEdit]]:
-    """The rows of one image after its edits, None where none changed a value."""
-    dense = rows.dense()  # (1 + cells, features)
-    masks = _masks(dense[1:], here, rows.grid, rule)
-    applied, changed = [], False
+) -> tuple[Change | None, list[AppliedEdit]]:
+    """What the edits change in one image, None where none changed a value."""
+    touched = sorted({feature for _, item in here for feature in item.features})
+    place = {feature: j for j, feature in enumerate(touched)}
+    before = rows.columns(touched)  # (1 + cells, touched)
+    masks = _masks(rows, dict(zip(touched, before[1:].T, strict=True)), here, rule)
+    after, applied = before.clone(), []
     for (i, item), mask in zip(here, masks, strict=True):
         factor = item.edit.op == "scale"
         for feature, name, raw, p99 in zip(
             item.features, item.names, item.raw_values, item.p99_values, strict=True
         ):
-            old = dense[:, feature].clone()  # (1 + cells,)
+            old = after[:, place[feature]].clone()  # (1 + cells,)
             new = _edit_column(old, item, raw, mask)
-            dense[:, feature] = new
-            changed |= bool((new != old).any())
+            after[:, place[feature]] = new
             applied.append(
                 AppliedEdit(
                     edit=i,
@@ -116,7 +116,11 @@ def _edit_image(
                     cells_changed=int((new[1:] != old[1:]).sum()),
                 )
             )
-    return (Codes.from_dense(dense, rows.grid) if changed else None), applied
+    changed = (after != before).any(0).nonzero()[:, 0]
+    if not len(changed):
+        return None, applied
+    features = tuple(touched[j] for j in changed.tolist())
+    return Change(features, before[:, changed], after[:, changed]), applied
 
 
 def _edit_column(column: Tensor, item: ResolvedEdit, raw: float, mask: Tensor) -> Tensor:
@@ -140,18 +144,20 @@ def _edit_column(column: Tensor, item: ResolvedEdit, raw: float, mask: Tensor) -
 
 
 def _masks(
-    cells: Tensor, here: list[tuple[int, ResolvedEdit]], grid: tuple[int, int], rule: Reach
+    rows: Codes,
+    cells: dict[int, Tensor],
+    here: list[tuple[int, ResolvedEdit]],
+    rule: Reach,
 ) -> list[Tensor]:
-    """The cells (cells,) that each edit reaches, from the cells before any edit."""
-    covered = [region_cells(item.edit.region, grid) for _, item in here]
-    removed = [
-        (feature, mask)
+    """The cells (cells,) that each edit reaches, from the rows, and their cells, before any edit."""
+    covered = [region_cells(item.edit.region, rows.grid) for _, item in here]
+    ablated = [
+        (cells[feature] > 0) & mask
         for (_, item), mask in zip(here, covered, strict=True)
         if item.edit.removes
         for feature in item.features
     ]
-    features, within = [feature for feature, _ in removed], [mask for _, mask in removed]
-    placed = reach(rule, cells, features, within)
+    placed = reach(rule, rows.n_cells, ablated, lambda: rows.squared_norms()[1:])
     return [
         placed
         if item.edit.region is None and item.edit.op in ("clamp", "add") and not item.edit.removes

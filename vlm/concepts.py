@@ -8,11 +8,8 @@ because "dog" and "cat" share features: where two concepts want the same feature
 goes to the one with the larger claim, and the other takes its next best.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from reprlib import repr as short
 
 import torch
 from torch import Tensor
@@ -28,19 +25,14 @@ from vlm.edits import (
     refuse_missing_feature,
     refuse_too_many,
 )
+from vlm.known_concepts import normalise, refuse_unknown
 
 # A feature that is active on more images than this belongs to no one concept. A tenth, the usual
 # cut, drops the main features of common things: with it, ablating the 16 best features of "dog" left
 # 86 % of the similarity of dog photographs to the word, with three tenths 33 % (cat: 74 and 10 %).
 MAX_DENSITY = 0.30
-N_CLOSEST = 3  # names offered for an unknown concept
-N_COMPARED = 200  # words compared letter by letter; sharing letter pairs picks them
 
-
-class UnknownConceptError(SparsightError):
-    """A concept that neither the vocabulary nor any feature name holds."""
-
-    code = "unknown_concept"
+Wishes = list[tuple[int, float]]  # (feature, claim), the largest claim first
 
 
 @dataclass(frozen=True)
@@ -74,25 +66,18 @@ def resolve(
             _check_feature(edit, atlas, f"{param}[{i}]")
         else:
             concept = normalise(edit.concept)
-            _check_known(concept, atlas, f"{param}[{i}].concept")
+            refuse_unknown(concept, atlas, f"{param}[{i}].concept")
             wanted[concept] = None
     _refuse_same_target(edits, param)
     codes = concept_codes(list(wanted), encode_text).float().cpu() if wanted else torch.empty(0)
     text_code = dict(zip(wanted, codes, strict=True))
-    # What a feature can add to the similarity with the text: its text activation times how strong
-    # it gets in images. A feature that only texts use has no claim.
-    weight = torch.from_numpy(atlas.p99 * (atlas.density <= MAX_DENSITY))
-    wishes = {
-        i: _ranking(text_code[normalise(edit.concept)] * weight)
-        for i, edit in enumerate(edits)
-        if edit.concept is not None
-    }
-    chosen = _share_out(edits, wishes)
+    wanted_by = _wishes(edits, text_code, atlas)
+    chosen = _share_out(edits, wanted_by)
     for i, edit in enumerate(edits):
         if edit.feature is not None:
             chosen[i] = [edit.feature]
         elif not chosen[i]:
-            _refuse_featureless(edits[i], bool(wishes[i]), f"{param}[{i}].concept")
+            _refuse_featureless(edits[i], bool(wanted_by[i]), f"{param}[{i}].concept")
     _refuse_feature_collisions(edits, chosen, param)
     n_touched = len({feature for features in chosen.values() for feature in features})
     if n_touched > MAX_TOUCHED:
@@ -104,28 +89,6 @@ def resolve(
     return tuple(
         _with_doses(edit, chosen[i], atlas, f"{param}[{i}]") for i, edit in enumerate(edits)
     )
-
-
-def normalise(concept: str) -> str:
-    """A concept as vocabulary and templates have it: lower case, single spaces, trimmed."""
-    return " ".join(concept.lower().split())
-
-
-def closest(concept: str, atlas: FeatureAtlas) -> list[str]:
-    """Up to three known words that look most like the concept, best first."""
-    pairs = _letter_pairs(concept)
-    known = atlas.vocabulary | atlas.known_names
-    # Letter by letter against 100,000 words takes seconds, so shared letter pairs (Dice) go first.
-    shortlist = sorted(known, key=lambda word: (-_dice(pairs, _letter_pairs(word)), word))[
-        :N_COMPARED
-    ]
-    matcher = SequenceMatcher(b=concept)
-    scored = []
-    for word in shortlist:
-        matcher.set_seq1(word)
-        if (ratio := matcher.ratio()) >= 0.6:  # difflib's own cut for a close match
-            scored.append((-ratio, word))
-    return [word for _, word in sorted(scored)[:N_CLOSEST]]
 
 
 def same_place(one: Edit, other: Edit) -> bool:
@@ -149,20 +112,6 @@ def _check_feature(edit: Edit, atlas: FeatureAtlas, param: str) -> None:
         )
 
 
-def _check_known(concept: str, atlas: FeatureAtlas, param: str) -> None:
-    known, names = atlas.vocabulary, atlas.known_names
-    words = re.split(r"[\s-]+", concept)
-    if concept in known or concept in names or all(word in known for word in words):
-        return
-    near = closest(concept, atlas)
-    hint = f"closest: {', '.join(near)}" if near else "none comes close; try a plainer word"
-    raise UnknownConceptError(
-        f"no concept named {short(concept)} among {len(known | names)} known words and names "
-        f"({hint})",
-        param=param,
-    )
-
-
 def _refuse_same_target(edits: Sequence[Edit], param: str) -> None:
     """Twice the same concept in one place cannot be shared out, it is a contradiction."""
     for j, later in enumerate(edits):
@@ -178,16 +127,28 @@ def _refuse_same_target(edits: Sequence[Edit], param: str) -> None:
                 )
 
 
-def _ranking(claim: Tensor) -> list[tuple[int, float]]:
-    """(feature, claim) of the positive entries of (features,), largest first, ties by index."""
-    order = claim.argsort(descending=True, stable=True)
+def _wishes(
+    edits: Sequence[Edit], text_code: dict[str, Tensor], atlas: FeatureAtlas
+) -> dict[int, Wishes]:
+    """What each concept edit asks for, by its place in the request, the largest claim first."""
+    concepts = {i: normalise(e.concept) for i, e in enumerate(edits) if e.concept is not None}
+    # No edit asks further down: each feature that it did not get, another has.
+    limit = sum(edits[i].k or DEFAULT_K for i in concepts)
+    # What a feature can add to the similarity with the text: its text activation times how strong
+    # it gets in images. A feature that only texts use has no claim.
+    weight = torch.from_numpy(atlas.p99 * (atlas.density <= MAX_DENSITY))
+    ranked = {concept: _ranking(code * weight, limit) for concept, code in text_code.items()}
+    return {i: ranked[concept] for i, concept in concepts.items()}
+
+
+def _ranking(claim: Tensor, limit: int) -> Wishes:
+    """The largest `limit` of the positive entries of (features,), largest first, ties by index."""
+    order = claim.argsort(descending=True, stable=True)[:limit]
     order = order[claim[order] > 0]
     return list(zip(order.tolist(), claim[order].tolist(), strict=True))
 
 
-def _share_out(
-    edits: Sequence[Edit], wishes: dict[int, list[tuple[int, float]]]
-) -> dict[int, list[int]]:
+def _share_out(edits: Sequence[Edit], wishes: dict[int, Wishes]) -> dict[int, list[int]]:
     """Features of each concept edit, by proposals: each asks down its ranking until it has k.
 
     A feature stays with the edit of the larger claim (tie: the earlier) among those in
@@ -216,7 +177,7 @@ def _share_out(
             waiting.insert(0, rival)
         held[i][feature] = claim
         there.add(i)
-    # Rankings are in order of claim and each edit asked down its own, so insertion order is it.
+    # Each edit asked down its own wishes, so insertion order is their order.
     return {i: list(own) for i, own in held.items()}
 
 
@@ -281,12 +242,3 @@ def _value(edit: Edit, atlas: FeatureAtlas, param: str) -> float:
         return float(edit.value or 0.0)
     concept, k = normalise(edit.concept), edit.k or DEFAULT_K
     return default_dose(concept, k, atlas, f"{param}.value")
-
-
-def _letter_pairs(text: str) -> frozenset[str]:
-    padded = f" {text} "
-    return frozenset(padded[i : i + 2] for i in range(len(padded) - 1))
-
-
-def _dice(one: frozenset[str], other: frozenset[str]) -> float:
-    return 2 * len(one & other) / (len(one) + len(other))

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.errors import SparsightError
-from vlm.concepts import normalise, resolve
+from vlm.concepts import resolve
 from vlm.edits import DEFAULT_K, Edit
+from vlm.known_concepts import normalise
 from vlm.mention import Lexicon, tokens_of
 
 N_TOLD = 5  # features that a refusal names

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.doses import DoseCurve, Doses
 from vlm.apply import AppliedEdit
-from vlm.concepts import ResolvedEdit, normalise
-from vlm.edits import DEFAULT_K
+from vlm.edits import DEFAULT_K, Edit
+from vlm.known_concepts import normalise
 
 ABOVE_SAFE = "above the calibrated safe dose"  # in every such warning, and in no other
 ROUNDING = 1e-6  # a dose in p99 comes back from raw units with a rounding error
 
 
 def dose_warnings(
-    applied: Sequence[AppliedEdit], resolved: Sequence[ResolvedEdit], atlas: FeatureAtlas
+    applied: Sequence[AppliedEdit], edits: Sequence[Edit], atlas: FeatureAtlas
 ) -> tuple[str, ...]:
     """One line for each edit and image where a feature was raised above its edit's safe dose.
 
@@ -29,14 +29,13 @@ def dose_warnings(
             worst[place] = max(worst.get(place, 0.0), done.after / p99)
     out = []
     for (edit, image), level in worst.items():
-        curve = _curve(resolved[edit], atlas.doses)
+        curve = _curve(edits[edit], atlas.doses)
         if curve is not None and level > (curve.safe_max or 0.0) * (1 + ROUNDING):
             out.append(f"edit {edit} on image {image}: {_above(curve, level, atlas.doses)}")
     return tuple(out)
 
 
-def _curve(item: ResolvedEdit, doses: Doses) -> DoseCurve | None:
-    edit = item.edit
+def _curve(edit: Edit, doses: Doses) -> DoseCurve | None:
     if edit.concept is not None:
         return doses.of_concept(normalise(edit.concept), edit.k or DEFAULT_K)
     return None if edit.feature is None else doses.of_feature(edit.feature)

@@ -101,7 +101,7 @@ class CodeEditor:
             for done in applied
             if done.op == "ablate"
         )
-        return None if swap.source is not None and taken < LEAST_TAKEN else edited
+        return None if swap.source is not None and taken < LEAST_TAKEN else edited.codes
 
     def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
         k = int(self.shares.ks[random.integers(len(self.shares.ks))])

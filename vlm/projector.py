@@ -1,7 +1,8 @@
 """The projector: sparse codes to soft tokens of the language model.
 
 Its first layer sums the rows of the active features only (sparse_linear.py). Means over a group of
-cells are taken after that layer, which is linear, so the result equals projecting the mean code.
+cells are taken after that layer, which is linear, so the result equals projecting the mean code; and
+an edited code has the sums of the photograph's plus what the changed columns add.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparse_encoder.codes import Codes
+from vlm.changes import Change
 from vlm.sparse_linear import sparse_linear
 
 
@@ -51,25 +53,38 @@ class Projector(nn.Module):
 
     def forward(self, codes: Codes) -> Tensor:
         """Soft tokens (images, 1 + groups, hidden); (images, 1, hidden) for codes without cells."""
-        value = codes.value.to(self.first.dtype)
-        rows = sparse_linear(codes.index, value, codes.offset, self.first)
-        # (images * (1 + cells), hidden)
-        return self._finish(rows.view(codes.n_images, 1 + codes.n_cells, -1), codes.grid)
+        return self.finish(self.sums(codes))
 
     def forward_dense(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
         """The plain twin: the same from dense rows (images, 1 + cells, features)."""
-        return self._finish(rows @ self.first, grid)
+        return self.finish(self._tokens(rows @ self.first, grid))
 
-    def _finish(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
-        tokens = rows[:, :1]  # (images, 1, hidden)
-        if grid != (0, 0):
-            tokens = torch.cat([tokens, self._group_means(rows[:, 1:])], dim=1)
-        tokens = tokens + self.slot[: tokens.shape[1]]
+    def sums(self, codes: Codes) -> Tensor:
+        """What the first layer makes of codes, a row a soft token (images, 1 + groups, hidden)."""
+        value = codes.value.to(self.first.dtype)
+        rows = sparse_linear(codes.index, value, codes.offset, self.first)
+        # (images * (1 + cells), hidden)
+        return self._tokens(rows.view(codes.n_images, 1 + codes.n_cells, -1), codes.grid)
+
+    def sums_of_change(self, change: Change, grid: tuple[int, int]) -> Tensor:
+        """What a change adds to the `sums` of its image, (1, 1 + groups, hidden)."""
+        moved = (change.after - change.before).to(self.first.dtype)[None]  # (1, 1 + cells, changed)
+        return self._tokens(moved, grid) @ self.first[list(change.features)]
+
+    def finish(self, sums: Tensor) -> Tensor:
+        """Soft tokens (images, tokens, hidden) from `sums`."""
+        tokens = sums + self.slot[: sums.shape[1]]
         out: Tensor = tokens + self.second(functional.gelu(tokens))
         return out
 
+    def _tokens(self, rows: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Rows (images, 1 + cells, width) to one a soft token (images, 1 + groups, width)."""
+        if grid == (0, 0):
+            return rows
+        return torch.cat([rows[:, :1], self._group_means(rows[:, 1:])], dim=1)
+
     def _group_means(self, cells: Tensor) -> Tensor:
-        """Cells (images, rows * cols, hidden) to their group means (images, groups, hidden)."""
+        """Cells (images, rows * cols, width) to their group means (images, groups, width)."""
         (rows, cols), (down, across) = self.config.grid, self.config.groups
         cut = cells.view(len(cells), down, rows // down, across, cols // across, -1)
         return cut.mean(dim=(2, 4)).flatten(1, 2)

@@ -15,7 +15,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -44,28 +44,22 @@ def region_cells(region: Region | None, grid: tuple[int, int]) -> Tensor:
 
 
 def reach(
-    rule: Reach,
-    cells: Tensor,
-    ablated_features: Sequence[int],
-    ablated_within: Sequence[Tensor] | None = None,
+    rule: Reach, n_cells: int, ablated: Sequence[Tensor], energies: Callable[[], Tensor]
 ) -> Tensor:
     """True for the cells that a clamp or add without a region reaches, (cells,).
 
-    cells: (cells, features) before any edit. ablated_within: for each ablated feature the cells
-    (cells,) that its ablation covers; all of them where left out.
+    ablated: for each feature that the request removes the cells (cells,) where it was active and its
+    removal reaches it. energies: squared norms (cells,) before any edit, asked for where they decide.
     """
-    n_cells = len(cells)
     if rule == "all" or n_cells == 0:
         return torch.ones(n_cells, dtype=torch.bool)
     mask = torch.zeros(n_cells, dtype=torch.bool)
     if rule == "ablated":
-        for i, feature in enumerate(ablated_features):
-            active = cells[:, feature] > 0
-            mask |= active if ablated_within is None else active & ablated_within[i]
+        for cells in ablated:
+            mask |= cells
         if mask.any():
             return mask
-    energy = cells.square().sum(1)
-    order = energy.argsort(descending=True, stable=True)  # stable: a tie goes to the upper left
+    order = energies().argsort(descending=True, stable=True)  # stable: a tie goes to the upper left
     mask[order[: math.ceil(n_cells * ENERGY_SHARE)]] = True
     return mask
 

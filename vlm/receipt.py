@@ -3,7 +3,7 @@
 JSON, version 1: ``fingerprint`` of the model, ``images`` (sha256 of the bytes of each), the
 ``steering`` as it was asked for, ``edits`` (one a feature and image, with doses and activations of
 the global code), ``reach`` (the rule of reach.py), ``norms`` of the global codes, ``warnings``, and
-``codes_sha256`` of all edited codes; ``recipes``, where there were any, with the edits that each
+``codes_sha256`` of the codes and what was changed in them; ``recipes``, where there were any, with the edits that each
 brought; ``calibration``, where the model had one, the digest of its doses. Floats are written in
 full, so equal means equal to the bit.
 """
@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, get_args
 
-import torch
-
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.apply import AppliedEdit
+from vlm.changes import EditedCodes
 from vlm.claimed_doses import calibration_of, with_claimed_doses, without_dose_warnings
 from vlm.edits import Edit, Op, parse_edits
 from vlm.reach import DEFAULT_REACH, Reach
@@ -118,24 +117,20 @@ def make_receipt(
     images: Sequence[str],
     edits: Sequence[Edit],
     applied: Sequence[AppliedEdit],
-    before: Codes | None,
-    after: Codes | None,
+    codes: EditedCodes | None,
     warnings: Sequence[str] = (),
     reach: Reach = DEFAULT_REACH,
     recipes: Sequence[RecipeUse] = (),
     calibration: str | None = None,
 ) -> Receipt:
     """The receipt of one request; `images` are sha256 digests, codes are None without images."""
-    norms: tuple[tuple[float, float], ...] = ()
-    if before is not None and after is not None:
-        norms = tuple(zip(global_norms(before), global_norms(after), strict=True))
     return Receipt(
         fingerprint=fingerprint,
         images=tuple(images),
         edits=tuple(edits),
         applied=tuple(applied),
-        norms=norms,
-        codes_sha256=None if after is None else after.sha256(),
+        norms=() if codes is None else tuple(codes.global_norms()),
+        codes_sha256=None if codes is None else codes.sha256(),
         reach=reach,
         warnings=tuple(warnings),
         recipes=tuple(recipes),
@@ -143,18 +138,11 @@ def make_receipt(
     )
 
 
-def global_norms(codes: Codes) -> list[float]:
-    """L2 norm of the global code of each image, raw units."""
-    step = 1 + codes.n_cells
-    bounds = zip(codes.offset[:-1:step].tolist(), codes.offset[1::step].tolist(), strict=True)
-    return [float(torch.linalg.vector_norm(codes.value[lo:hi].double())) for lo, hi in bounds]
-
-
 class Steered(Protocol):
     """Edited codes and what was done."""
 
     @property
-    def codes(self) -> Codes: ...
+    def edited(self) -> EditedCodes: ...
     @property
     def applied(self) -> Sequence[AppliedEdit]: ...
     @property
@@ -201,8 +189,7 @@ def verify_receipt(
         images=digests,
         edits=claimed.edits,
         applied=steered.applied if steered else (),
-        before=codes,
-        after=steered.codes if steered else None,
+        codes=steered.edited if steered else None,
         warnings=steered.warnings if steered else (),
         recipes=claimed.recipes,
         calibration=claimed.calibration,

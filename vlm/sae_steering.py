@@ -68,7 +68,8 @@ def steer_through_sae(
     """
     _check(encoder, cells, sae)
     before = sae_codes(sae, cells, encoder.grid)
-    after, applied = apply_edits(before, edits, reach=reach, param=param)
+    edited, applied = apply_edits(before, edits, reach=reach, param=param)
+    after = edited.codes
     codes = [
         encoder.code_of_cells(image, _moved(sae, image, before.image(i), after.image(i)))
         for i, image in enumerate(cells.float())

@@ -19,6 +19,7 @@ from sparse_encoder.image import DecodedImage
 from sparse_encoder.sae_encoder import SaeEncoder
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
 from vlm.asked_edits import AskedEdits, asked_edits
+from vlm.changes import Change, EditedCodes
 from vlm.claimed_doses import calibration_of
 from vlm.concepts import resolve
 from vlm.dose_warnings import dose_warnings
@@ -33,7 +34,7 @@ from vlm.soft_prompt import SoftPrompt
 from vlm.template import chat_images, chat_pieces
 from vlm.watch import Watch
 
-KEPT_IMAGES = 64  # images whose codes are kept, about 0.3 MB each
+KEPT_IMAGES = 64  # images whose codes are kept, about 3 MB each
 KEPT_PROMPTS = 64  # requests whose soft tokens are kept, about 0.2 MB an image
 KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
 
@@ -42,9 +43,14 @@ KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept
 class Steered:
     """Codes of one request's images after its edits, and what the edits did."""
 
-    codes: Codes
+    edited: EditedCodes
     applied: tuple[AppliedEdit, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def codes(self) -> Codes:
+        """The edited codes, written out in full."""
+        return self.edited.codes
 
 
 class Steerer:
@@ -71,6 +77,7 @@ class Steerer:
         self.watch = Watch()
         # By everything that they depend on, see vlm/kept.py; /metrics has their counts.
         self.kept_codes: Kept[tuple[str, str], Codes] = Kept(KEPT_IMAGES)
+        self.kept_sums: Kept[tuple[str, str], Tensor] = Kept(KEPT_IMAGES)
         self.kept_soft: Kept[tuple[str, str], Tensor] = Kept(KEPT_PROMPTS)
         self.kept_texts: Kept[tuple[str, ...], Tensor] = Kept(KEPT_TEXTS)
 
@@ -105,7 +112,7 @@ class Steerer:
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
         """The codes of one request's images after its edits; refuses what cannot be done in full."""
         if not edits:
-            return Steered(codes, (), ())
+            return Steered(EditedCodes.unchanged(codes), (), ())
         if is_dense(self.encoder):
             raise SparsightError(
                 f"{self.name} has a dense encoder (activation identity), whose features mean nothing "
@@ -117,7 +124,7 @@ class Steerer:
         edited, applied = apply_edits(codes, resolved, reach=self.reach)
         for edit in edits:
             self.watch.edited(edit.op)
-        above = dose_warnings(applied, resolved, self.atlas)
+        above = dose_warnings(applied, edits, self.atlas)
         return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
 
     def _encode_texts(self, texts: list[str]) -> Tensor:
@@ -154,8 +161,7 @@ class Steerer:
                 images=[],
                 edits=(),
                 applied=(),
-                before=None,
-                after=None,
+                codes=None,
             )
             return SoftPrompt(pieces, (), empty if request.want_receipt else None)
         codes = self.encode(images) if request.codes is None else request.codes
@@ -169,25 +175,39 @@ class Steerer:
                 images=[i.sha256 for i in images],
                 edits=asked.edits,
                 applied=steered.applied,
-                before=codes,
-                after=steered.codes,
+                codes=steered.edited,
                 warnings=steered.warnings,
                 reach=self.reach,
                 recipes=asked.recipes,
                 calibration=calibration_of(self.atlas),
             )
-        read = steered.codes
+        read = steered.edited
         if self.reader is not None and request.codes is None:
-            read = self.reader(images, codes, steered.codes)
+            read = EditedCodes.unchanged(self.reader(images, codes, steered.codes))
         return SoftPrompt(pieces, tuple(self._soft(read)), receipt)
 
-    def _soft(self, codes: Codes) -> Tensor:
-        key = (self.fingerprint, codes.sha256())
-        return self.kept_soft.get(key, lambda: self.soft_tokens(codes))
+    def _soft(self, edited: EditedCodes) -> Tensor:
+        key = (self.fingerprint, edited.sha256())
+        return self.kept_soft.get(key, lambda: self._soft_tokens(edited))
 
     def soft_tokens(self, codes: Codes) -> Tensor:
         """Input vectors (images, tokens, hidden) of the language model."""
-        soft: Tensor = self.projector(codes)
+        return self._finished(self.projector.sums(codes))
+
+    def _soft_tokens(self, edited: EditedCodes) -> Tensor:
+        """As `soft_tokens` of the edited codes, but for rounding; those are not written out."""
+        images = enumerate(edited.changes)
+        sums = [self._sums(edited.base.image(i), change) for i, change in images]
+        return self._finished(torch.cat(sums))
+
+    def _sums(self, codes: Codes, change: Change | None) -> Tensor:
+        """Those of the projector for one image (1, tokens, hidden), kept by its codes before edits."""
+        key = (self.fingerprint, codes.sha256())
+        sums = self.kept_sums.get(key, lambda: self.projector.sums(codes))
+        return sums if change is None else sums + self.projector.sums_of_change(change, codes.grid)
+
+    def _finished(self, sums: Tensor) -> Tensor:
+        soft = self.projector.finish(sums)
         if not bool(torch.isfinite(soft).all()):
             raise SparsightError(
                 "the edited codes give soft tokens that are not finite; lower the doses",

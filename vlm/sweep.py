@@ -9,9 +9,10 @@ from sparse_encoder.doses import DoseCurve
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
-from vlm.concepts import normalise, resolve
+from vlm.concepts import resolve
 from vlm.dose_list import check_doses
 from vlm.edits import DEFAULT_K, Edit, refuse_missing_feature
+from vlm.known_concepts import normalise
 from vlm.mention import Lexicon, mentions, tokens_of
 from vlm.pipeline import DEFAULT_PROMPT, Answer, Pipeline, Request, caption_request
 from vlm.sampling import Sampling

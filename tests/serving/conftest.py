@@ -22,6 +22,7 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from tests.live_server import listening
 from vlm.asked_edits import asked_edits
+from vlm.changes import EditedCodes
 from vlm.edits import Edit
 from vlm.pipeline import Answer, ImagePart, Request, TextPart
 from vlm.receipt import make_receipt
@@ -158,8 +159,7 @@ class FakePipeline:
             images=[image.sha256 for image in images],
             edits=asked.edits,
             applied=(),
-            before=codes,
-            after=codes,
+            codes=None if codes is None else EditedCodes.unchanged(codes),
             recipes=asked.recipes,
         )
         return Answer(

@@ -50,7 +50,12 @@ def alone() -> list[Answer]:
     pipeline = tiny_pipeline()
     answers = []
     for request in asked():
-        for kept in (pipeline.kept_codes, pipeline.kept_soft, pipeline.kept_texts):
+        for kept in (
+            pipeline.kept_codes,
+            pipeline.kept_sums,
+            pipeline.kept_soft,
+            pipeline.kept_texts,
+        ):
             kept.clear()
         answers.append(pipeline.answer([request])[0])
     return answers

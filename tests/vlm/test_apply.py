@@ -38,6 +38,14 @@ def resolved(op: Any, *features: int, value: float | None = None, **where: Any) 
     return ResolvedEdit(edit, features, ("",) * len(features), dose, dose)
 
 
+def written(
+    codes: Codes, edits: Sequence[ResolvedEdit], **options: Any
+) -> tuple[Codes, tuple[AppliedEdit, ...]]:
+    """Edited codes in full, and what was done."""
+    edited, applied = apply_edits(codes, edits, **options)
+    return edited.codes, applied
+
+
 def bits(codes: Codes) -> list[list[float]]:
     return [codes.index.tolist(), codes.value.tolist(), codes.offset.tolist()]
 
@@ -60,7 +68,7 @@ def edit_lists(draw: st.DrawFn) -> list[ResolvedEdit]:
 @given(seed=seeds)
 def test_no_edits_give_the_same_object(seed: int) -> None:
     codes = random_codes(seed)
-    edited, applied = apply_edits(codes, ())
+    edited, applied = written(codes, ())
     assert edited is codes
     assert applied == ()
 
@@ -72,7 +80,7 @@ def test_edits_that_change_nothing_are_bit_identical(seed: int, region: Any) -> 
     rows[:, 1] = 0.7
     codes = Codes.from_dense(rows, GRID)
     same = float(rows[0, 1])
-    edited, applied = apply_edits(
+    edited, applied = written(
         codes,
         [
             resolved("ablate", 0, region=region),
@@ -91,7 +99,7 @@ def test_unaffected_features_and_images_keep_every_bit(
     seed: int, edits: list[ResolvedEdit], rule: Reach
 ) -> None:
     codes = random_codes(seed)
-    edited, _ = apply_edits(codes, edits, reach=rule)
+    edited, _ = written(codes, edits, reach=rule)
     before, after = codes.dense(), edited.dense()
     touched = {feature for item in edits for feature in item.features}
     rest = [i for i in range(N_FEATURES) if i not in touched]
@@ -103,7 +111,7 @@ def test_unaffected_features_and_images_keep_every_bit(
 
 @given(seed=seeds, edits=edit_lists(), rule=rules)
 def test_edited_codes_are_well_formed(seed: int, edits: list[ResolvedEdit], rule: Reach) -> None:
-    edited, _ = apply_edits(random_codes(seed), edits, reach=rule)
+    edited, _ = written(random_codes(seed), edits, reach=rule)
     assert (edited.value > 0).all() and edited.value.isfinite().all()
     assert edited.value.dtype == torch.float32 and edited.index.dtype == torch.int64
     assert edited.grid == GRID and edited.n_images == 2
@@ -113,14 +121,14 @@ def test_edited_codes_are_well_formed(seed: int, edits: list[ResolvedEdit], rule
 
 @given(seed=seeds, features=st.sets(st.integers(0, N_FEATURES - 1), min_size=1))
 def test_ablated_features_are_absent_from_every_row(seed: int, features: set[int]) -> None:
-    edited, _ = apply_edits(random_codes(seed), [resolved("ablate", *features)])
+    edited, _ = written(random_codes(seed), [resolved("ablate", *features)])
     assert not features & set(edited.index.tolist())
 
 
 @given(seed=seeds)
 def test_an_ablated_region_holds_the_feature_no_more_and_the_rest_keeps_it(seed: int) -> None:
     codes = random_codes(seed)
-    edited, _ = apply_edits(codes, [resolved("ablate", 3, region=LEFT)])
+    edited, _ = written(codes, [resolved("ablate", 3, region=LEFT)])
     before, after = codes.dense().view(2, 10, -1), edited.dense().view(2, 10, -1)
     left, rest = [1, 4, 7], [2, 3, 5, 6, 8, 9]
     assert (after[:, left, 3] == 0).all()
@@ -133,7 +141,7 @@ def test_the_order_of_edits_on_distinct_features_does_not_matter(
     seed: int, edits: list[ResolvedEdit], rule: Reach
 ) -> None:
     codes = random_codes(seed)
-    results = {apply_edits(codes, order, reach=rule)[0].sha256() for order in permutations(edits)}
+    results = {written(codes, order, reach=rule)[0].sha256() for order in permutations(edits)}
     assert len(results) == 1
 
 
@@ -142,7 +150,7 @@ def test_applied_edits_tell_what_happened(
     seed: int, edits: list[ResolvedEdit], rule: Reach
 ) -> None:
     codes = random_codes(seed)
-    edited, applied = apply_edits(codes, edits, reach=rule)
+    edited, applied = written(codes, edits, reach=rule)
     before, after = codes.dense().view(2, 10, -1), edited.dense().view(2, 10, -1)
     expected = [
         (image, i, feature)
@@ -168,7 +176,7 @@ HAND = torch.tensor(
 
 
 def hand(edits: Sequence[ResolvedEdit], **kwargs: Any) -> Tensor:
-    return apply_edits(Codes.from_dense(HAND, (2, 2)), edits, **kwargs)[0].dense()
+    return written(Codes.from_dense(HAND, (2, 2)), edits, **kwargs)[0].dense()
 
 
 def test_a_clamp_lands_where_the_ablated_feature_was() -> None:
@@ -196,7 +204,7 @@ def test_a_lone_clamp_follows_the_rule(rule: Reach, cat: list[float]) -> None:
 def test_an_ablation_of_another_image_does_not_draw_the_clamp() -> None:
     codes = Codes.cat([Codes.from_dense(HAND, (2, 2))] * 2)
     edits = [resolved("ablate", 0, image=1), resolved("clamp", 1, value=2.0)]
-    rows = apply_edits(codes, edits)[0].dense().view(2, 5, 3)
+    rows = written(codes, edits)[0].dense().view(2, 5, 3)
     assert rows[0, :, 1].tolist() == [2, 2, 0, 0, 2]  # energy
     assert rows[1, :, 1].tolist() == [2, 2, 0, 2, 0]  # the dog's cells
 
@@ -221,13 +229,13 @@ def test_a_region_weighs_the_global_code_as_the_rule_says(
 
 def test_codes_without_cells_are_edited_by_area() -> None:
     codes = Codes.from_dense(HAND[:1])
-    rows = apply_edits(codes, [resolved("ablate", 0, region=(0, 0, 0.5, 1))])[0].dense()
+    rows = written(codes, [resolved("ablate", 0, region=(0, 0, 0.5, 1))])[0].dense()
     assert rows.tolist() == [[0.25, 0.0, 1.0]]
 
 
 def test_an_image_that_is_not_there_is_refused() -> None:
     with pytest.raises(SparsightError, match="has 2 image") as caught:
-        apply_edits(random_codes(0), [resolved("ablate", 0), resolved("ablate", 1, image=2)])
+        written(random_codes(0), [resolved("ablate", 0), resolved("ablate", 1, image=2)])
     assert caught.value.param == "steering.edits[1].image"
 
 
@@ -237,7 +245,7 @@ def test_regions_apart_that_round_to_one_cell_are_refused() -> None:
         resolved("clamp", 3, value=2.0, region=(0.1, 0.0, 0.2, 1.0)),
     ]
     with pytest.raises(SparsightError, match="feature 3 in one cell of the 3 x 3") as caught:
-        apply_edits(random_codes(0), edits)
+        written(random_codes(0), edits)
     assert caught.value.param == "steering.edits[1].region"
 
 
@@ -253,7 +261,7 @@ def test_only_one_image_is_dense_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
         return out
 
     monkeypatch.setattr(Codes, "dense", watched)
-    apply_edits(random_codes(0, n_images=5), [resolved("add", 0, value=1.0)])
+    written(random_codes(0, n_images=5), [resolved("add", 0, value=1.0)])
     assert len(live) == 5
 
 
@@ -261,7 +269,7 @@ def test_an_image_without_edits_is_never_dense(monkeypatch: pytest.MonkeyPatch) 
     seen: list[Codes] = []
     plain = Codes.dense
     monkeypatch.setattr(Codes, "dense", lambda codes: (seen.append(codes), plain(codes))[1])
-    apply_edits(random_codes(0, n_images=5), [resolved("add", 0, value=1.0, image=3)])
+    written(random_codes(0, n_images=5), [resolved("add", 0, value=1.0, image=3)])
     assert len(seen) == 1
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.errors import SparsightError
-from vlm.concepts import UnknownConceptError, closest, resolve, same_place
+from vlm.concepts import resolve, same_place
 from vlm.edits import Edit
+from vlm.known_concepts import UnknownConceptError, closest
 
 Encode = Callable[[list[str]], Tensor]
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)

@@ -72,8 +72,8 @@ def test_a_clamp_without_a_value_and_without_a_dose_is_refused_with_the_reason(
 
 def warnings(atlas: FeatureAtlas, encode: Encode, edit: Edit, level: float = 0.0) -> list[str]:
     codes = Codes.from_dense(torch.full((5, 12), level), (2, 2))
-    resolved = resolve([edit], atlas, encode)
-    return list(dose_warnings(apply_edits(codes, resolved)[1], resolved, atlas))
+    applied = apply_edits(codes, resolve([edit], atlas, encode))[1]
+    return list(dose_warnings(applied, [edit], atlas))
 
 
 CURVES = (curve("cat", 0.5, 1.0), curve("man", None, None), curve(None, 1.0, 2.0, feature=4))

@@ -70,9 +70,9 @@ def test_an_edit_changes_the_codes_and_leaves_a_true_receipt(pipeline: Pipeline)
     answer = pipeline.answer([caption_request(photo(0), edits=edits)])[0]
     assert answer.receipt is not None
     receipt = answer.receipt.to_json()
-    edited = pipeline.steer(pipeline.encode([photo(0)]), edits).codes
+    edited = pipeline.steer(pipeline.encode([photo(0)]), edits).edited
     assert receipt["codes_sha256"] == edited.sha256()
-    assert edited.dense()[:, feature].abs().sum() == 0
+    assert edited.codes.dense()[:, feature].abs().sum() == 0
     assert verify_receipt(receipt, [photo(0)], pipeline) == []
     assert verify_receipt(receipt, [photo(1)], pipeline) != []
 

@@ -17,6 +17,7 @@ from sparse_encoder.doses import DoseCurve, Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
+from vlm.changes import EditedCodes
 from vlm.concepts import resolve
 from vlm.dose_warnings import ABOVE_SAFE, dose_warnings
 from vlm.edits import Edit
@@ -33,7 +34,7 @@ EDITS = (
 
 @dataclass(frozen=True)
 class Steered:
-    codes: Codes
+    edited: EditedCodes
     applied: tuple[AppliedEdit, ...]
     warnings: tuple[str, ...]
 
@@ -54,7 +55,8 @@ class FakePipeline:
         return Codes.from_dense(torch.cat(rows), (3, 3))
 
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
-        edited, applied = apply_edits(codes, resolve(edits, self.atlas, self.encode_text))
+        resolved = resolve(edits, self.atlas, self.encode_text)
+        edited, applied = apply_edits(codes, resolved)
         return Steered(edited, applied, steering_warnings(applied, self.atlas))
 
     def receipt(self, images: Sequence[DecodedImage], edits: Sequence[Edit]) -> Receipt:
@@ -65,8 +67,7 @@ class FakePipeline:
             images=[image.sha256 for image in images],
             edits=edits,
             applied=steered.applied,
-            before=codes,
-            after=steered.codes,
+            codes=steered.edited,
             warnings=steered.warnings,
         )
 
@@ -98,8 +99,8 @@ def test_the_receipt_tells_doses_activations_and_norms(
     pipeline: FakePipeline, receipt: dict[str, Any]
 ) -> None:
     codes = pipeline.encode(IMAGES)
-    edited = pipeline.steer(codes, EDITS).codes
-    rows, after = codes.dense()[::10], edited.dense()[::10]
+    edited = pipeline.steer(codes, EDITS).edited
+    rows, after = codes.dense()[::10], edited.codes.dense()[::10]
     assert receipt["steering"] == {"edits": [edit.to_json() for edit in EDITS]}
     assert receipt["codes_sha256"] == edited.sha256()
     assert receipt["norms"][1]["before"] == pytest.approx(float(rows[1].norm()))
@@ -128,9 +129,7 @@ def test_an_unsteered_receipt_verifies(pipeline: FakePipeline) -> None:
 
 
 def test_a_receipt_without_images_verifies(pipeline: FakePipeline) -> None:
-    made = make_receipt(
-        fingerprint="f" * 64, images=(), edits=(), applied=(), before=None, after=None
-    )
+    made = make_receipt(fingerprint="f" * 64, images=(), edits=(), applied=(), codes=None)
     assert made.codes_sha256 is None
     assert verify_receipt(made.to_json(), (), pipeline) == []
 
@@ -233,7 +232,7 @@ class CalibratedPipeline(FakePipeline):
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered:
         resolved = resolve(edits, self.atlas, self.encode_text)
         edited, applied = apply_edits(codes, resolved)
-        above = dose_warnings(applied, resolved, self.atlas)
+        above = dose_warnings(applied, edits, self.atlas)
         return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
 
     def receipt(self, images: Sequence[DecodedImage], edits: Sequence[Edit]) -> Receipt:

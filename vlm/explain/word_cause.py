@@ -65,7 +65,7 @@ def explain_word(
     features. Raises SparsightError for a word that has no place in the caption.
     """
     check_word(word, pipeline.tokenizer)
-    codes = pipeline.encode([image])
+    codes = pipeline.encode([image]).clone()  # gradients are taken of them
     captioner = Captioner(pipeline, image)
     (caption,) = captioner.captions(codes)
     yield "caption"

@@ -24,7 +24,7 @@ def picture() -> DecodedImage:
 
 @pytest.fixture
 def codes(tiny: Pipeline, picture: DecodedImage) -> Codes:
-    return tiny.encode([picture])
+    return tiny.encode([picture]).clone()  # gradients are taken of them
 
 
 @pytest.fixture

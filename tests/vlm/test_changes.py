@@ -1,0 +1,162 @@
+"""What edits changed, held apart from the codes: the digest, the norms and the soft tokens of both."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparse_encoder.codes import Codes
+from vlm.apply import apply_edits
+from vlm.changes import Change, EditedCodes
+from vlm.concepts import ResolvedEdit
+from vlm.edits import Edit
+from vlm.projector import Projector, ProjectorConfig
+
+N_FEATURES, GRID = 12, (3, 3)
+seeds = st.integers(0, 2**31 - 1)
+
+
+def random_rows(seed: int, n_images: int = 2) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return (torch.randn(n_images * 10, N_FEATURES, generator=random) - 0.5).relu()
+
+
+def random_change(seed: int, rows: Tensor) -> Change:
+    """Of some features of one image's rows (10, features)."""
+    random = torch.Generator().manual_seed(seed)
+    features = torch.randperm(N_FEATURES, generator=random)[:4].sort().values
+    after = (torch.randn(10, 4, generator=random)).relu()
+    return Change(tuple(features.tolist()), rows[:, features], after)
+
+
+def edited(seed: int) -> tuple[EditedCodes, Tensor]:
+    """Two images of which the second is changed, and the dense rows that come of it."""
+    rows = random_rows(seed)
+    change = random_change(seed + 1, rows[10:])
+    codes = EditedCodes(Codes.from_dense(rows, GRID), (None, change))
+    rows[10:, list(change.features)] = change.after
+    return codes, rows
+
+
+@given(seed=seeds)
+def test_the_codes_written_out_are_those_of_the_dense_rows(seed: int) -> None:
+    found, rows = edited(seed)
+    assert found.codes.sha256() == Codes.from_dense(rows, GRID).sha256()
+
+
+@given(seed=seeds)
+def test_columns_and_squared_norms_are_those_of_the_dense_rows(seed: int) -> None:
+    rows = random_rows(seed)
+    rows[3] = 0.0  # an empty row
+    codes = Codes.from_dense(rows, GRID)
+    features = torch.randperm(N_FEATURES, generator=torch.Generator().manual_seed(seed))[:5]
+    assert torch.equal(codes.columns(features.tolist()), rows[:, features])
+    assert codes.columns([]).shape == (20, 0)
+    torch.testing.assert_close(codes.squared_norms(), rows.double().square().sum(1))
+    nothing = Codes.from_dense(torch.zeros(10, N_FEATURES), GRID)
+    assert not nothing.columns([0, 11]).any() and not nothing.squared_norms().any()
+
+
+@given(seed=seeds)
+def test_rows_that_are_equal_have_equal_norms_wherever_they_stand(seed: int) -> None:
+    rows = random_rows(seed)
+    rows[4] = rows[15] = rows[7]
+    norms = Codes.from_dense(rows, GRID).squared_norms()
+    assert norms[4] == norms[7] == norms[15]
+
+
+@given(seed=seeds)
+def test_soft_tokens_moved_by_the_change_are_those_of_the_edited_codes(seed: int) -> None:
+    torch.manual_seed(0)
+    projector = Projector(ProjectorConfig(N_FEATURES, 8, GRID, (3, 3)))
+    torch.nn.init.normal_(projector.second.weight, std=0.3)
+    found, rows = edited(seed)
+    change = found.changes[1]
+    assert change is not None
+    sums = projector.sums(found.base)
+    moved = sums[1:] + projector.sums_of_change(change, GRID)
+    plain = projector.forward_dense(rows.view(2, 10, N_FEATURES), GRID)
+    torch.testing.assert_close(projector.finish(moved), plain[1:], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(projector(found.codes), plain, rtol=1e-5, atol=1e-5)
+
+
+@given(seed=seeds)
+def test_norms_are_those_of_the_global_codes(seed: int) -> None:
+    found, rows = edited(seed)
+    before = found.base.dense()[::10].norm(dim=1).tolist()
+    after = rows[::10].norm(dim=1).tolist()
+    assert found.global_norms() == [
+        (pytest.approx(b, rel=1e-5), pytest.approx(a, rel=1e-5))
+        for b, a in zip(before, after, strict=True)
+    ]
+    assert found.global_norms()[0][0] == found.global_norms()[0][1]
+
+
+def test_codes_that_nothing_changed_are_the_same_object_with_the_same_digest() -> None:
+    codes = Codes.from_dense(random_rows(0), GRID)
+    found = EditedCodes.unchanged(codes)
+    assert found.codes is codes and found.sha256() == codes.sha256()
+
+
+def altered(found: EditedCodes) -> list[EditedCodes]:
+    """Each differs from `found` in one thing."""
+    (_, change), base = found.changes, found.base
+    assert change is not None
+    after = change.after.clone()
+    after[9, 3] += 1e-6
+    other = (*change.features[:-1], (change.features[-1] + 1) % N_FEATURES)
+    moved = Codes(base.index, base.value * 1.000001, base.offset, base.n_features, base.grid)
+    return [
+        replace(found, changes=(None, replace(change, after=after))),
+        replace(found, changes=(None, replace(change, features=other))),
+        replace(found, changes=(change, None)),
+        replace(found, changes=(change, change)),
+        replace(found, changes=(None, None)),
+        replace(found, base=moved),
+    ]
+
+
+@given(seed=seeds)
+def test_whatever_differs_has_another_digest(seed: int) -> None:
+    found, _ = edited(seed)
+    digests = {found.sha256(), *(other.sha256() for other in altered(found))}
+    assert len(digests) == 7
+    assert replace(found).sha256() == found.sha256()
+
+
+def resolved(op: str, *features: int, value: float | None = None) -> ResolvedEdit:
+    edit = Edit(op, concept="x", value=value, k=len(features))  # type: ignore[arg-type]
+    doses = (value or 0.0,) * len(features)
+    return ResolvedEdit(edit, features, ("",) * len(features), doses, doses)
+
+
+@given(seed=seeds)
+def test_edits_of_distinct_features_have_one_digest_in_any_order(seed: int) -> None:
+    codes = Codes.from_dense(random_rows(seed), GRID)
+    edits = [
+        resolved("ablate", 3, 1),
+        resolved("clamp", 7, value=2.0),
+        resolved("add", 0, value=1.0),
+    ]
+    assert len({digest_of(codes, order) for order in permutations(edits)}) == 1
+
+
+def test_what_an_edit_left_as_it_was_is_no_change() -> None:
+    rows = random_rows(0, n_images=1)
+    rows[:, 2] = 0.7
+    same = float(rows[0, 2])
+    codes = Codes.from_dense(rows, GRID)
+    found, _ = apply_edits(codes, [resolved("clamp", 2, value=same), resolved("ablate", 5)])
+    (change,) = found.changes
+    assert change is not None and change.features == (5,)
+    nothing, _ = apply_edits(codes, [resolved("clamp", 2, value=same)])
+    assert nothing.changes == (None,)
+
+
+def digest_of(codes: Codes, edits: Sequence[ResolvedEdit]) -> str:
+    return apply_edits(codes, edits)[0].sha256()
