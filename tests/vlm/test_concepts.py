@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
@@ -247,3 +249,42 @@ def test_a_feature_that_gets_stronger_in_images_goes_first(
         resolve([Edit(op="ablate", concept="dog", k=3)], other, fake_encode_text)[0].features[0]
         == 2
     )
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_no_concept_runs_out_of_wishes_before_it_would_with_all_of_them(seed: int) -> None:
+    """The limit on wishes leaves the sharing out as it is with every positive claim."""
+    n = 200
+    rng = np.random.default_rng(seed)
+    ones = np.ones(n, dtype=np.float32)
+    atlas = FeatureAtlas(
+        fingerprint="f" * 64, names=[""] * n, runner_up=[[] for _ in range(n)], name_score=ones,
+        density=0.1 * ones, p50=ones, p90=ones, p99=ones, max=ones, modality=ones,
+        vocabulary=frozenset({"one", "two", "three"}),
+    )  # fmt: skip
+    # Nearly the same claims: all three ask for the same features, far down the list.
+    base = rng.random(n)
+    code = {
+        word: torch.from_numpy(base + 0.01 * rng.random(n)).float()
+        for word in ("one", "two", "three")
+    }
+
+    def encode(texts: list[str]) -> Tensor:
+        return torch.stack([code[text.removeprefix("a photo of a ").strip(".")] for text in texts])
+
+    ks = rng.integers(1, 17, 3).tolist()
+    edits = [Edit("clamp", word, value=1.0, k=k) for word, k in zip(code, ks, strict=True)]
+    found = resolve(edits, atlas, encode)
+    taken: set[int] = set()
+    assert [len(item.features) for item in found] == ks
+    for item in found:
+        assert taken.isdisjoint(item.features)
+        taken.update(item.features)
+    # No feature left over is wanted more by an edit than one that it holds.
+    for item, word in zip(found, code, strict=True):
+        claim = code[word].numpy()
+        least = min(claim[list(item.features)])
+        better = [i for i in range(n) if claim[i] > least and i not in item.features]
+        for i in better:
+            holder = next(o for o, other in enumerate(found) if i in other.features)
+            assert code[list(code)[holder]][i] >= code[word][i]
