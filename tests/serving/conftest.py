@@ -103,7 +103,7 @@ class FakePipeline:
         return Codes.from_dense(rows, (2, 2))
 
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Any:
-        return SimpleNamespace(codes=codes, applied=(), warnings=())
+        return SimpleNamespace(edited=EditedCodes.unchanged(codes), applied=(), warnings=())
 
     def answer(
         self, requests: Sequence[Request], *, unwanted: Callable[[int], bool] = lambda _: False

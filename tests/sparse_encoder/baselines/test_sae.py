@@ -53,6 +53,8 @@ def test_the_batch_rule_keeps_k_a_row_on_average_while_it_trains(seed: int) -> N
 def test_after_training_a_row_of_the_batch_rule_does_not_depend_on_its_batch() -> None:
     sae, x = small("matryoshka_batch_topk")
     sae.train()(x)
+    # One batch leaves it at the very value of an entry, which a product's rounding moves either way.
+    sae.get_buffer("batch_topk.threshold").mul_(0.999)
     code = sae.eval()(x)
     alone = torch.cat([sae(row[None]) for row in x])
     torch.testing.assert_close(code, alone)
