@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -64,18 +63,30 @@ class Codes:
         """Activations (n_rows, len(features)) of some features; makes no dense row."""
         index, value = self.index.numpy(), self.value.numpy()
         wanted = np.asarray(features, dtype=np.int64)
+        offset = self.offset.numpy()
         out = np.zeros((self.n_rows, len(wanted)), dtype=np.float32)
-        bounds = self.offset.tolist()
-        for row, (low, high) in enumerate(pairwise(bounds)):
-            here = index[low:high]
-            place = np.searchsorted(here, wanted)
-            found = np.flatnonzero(place < high - low)
-            found = found[here[place[found]] == wanted[found]]
-            out[row, found] = value[low:high][place[found]]
+        # All rows' binary searches at once: indices ascend within a row. A search for each row takes
+        # four times as long, nearly all of it calls.
+        low = np.repeat(offset[:-1, None], len(wanted), axis=1)
+        high = np.repeat(offset[1:, None], len(wanted), axis=1)
+        end = high.copy()
+        for _ in range(int(np.diff(offset).max(initial=0)).bit_length()):
+            middle = (low + high) >> 1
+            # A search that has ended may stand behind the last entry.
+            less = (low < high) & (index[np.minimum(middle, len(index) - 1)] < wanted)
+            low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
+        row, place = np.nonzero(low < end)
+        entry = low[row, place]
+        found = index[entry] == wanted[place]
+        out[row[found], place[found]] = value[entry[found]]
         return torch.from_numpy(out)
 
     def squared_norms(self) -> Tensor:
-        """The squared L2 norm of each row, (n_rows,) float64."""
+        """The squared L2 norm of each row, (n_rows,) float64; kept, so not to be written to."""
+        return self._squared_norms
+
+    @cached_property
+    def _squared_norms(self) -> Tensor:
         out = np.zeros(self.n_rows)
         starts = self.offset[:-1].numpy()
         filled = np.diff(self.offset.numpy()) > 0  # `reduceat` knows no empty row

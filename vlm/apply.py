@@ -94,28 +94,31 @@ def _edit_image(
     masks = _masks(rows, dict(zip(touched, before[1:].T, strict=True)), here, rule)
     after, applied = before.clone(), []
     for (i, item), mask in zip(here, masks, strict=True):
-        factor = item.edit.op == "scale"
-        for feature, name, raw, p99 in zip(
-            item.features, item.names, item.raw_values, item.p99_values, strict=True
-        ):
-            old = after[:, place[feature]].clone()  # (1 + cells,)
-            new = _edit_column(old, item, raw, mask)
-            after[:, place[feature]] = new
-            applied.append(
-                AppliedEdit(
-                    edit=i,
-                    image=image,
-                    feature=feature,
-                    name=name,
-                    op=item.edit.op,
-                    dose_raw=None if factor else raw,
-                    dose_p99=None if factor else p99,
-                    factor=raw if factor else None,
-                    before=float(old[0]),
-                    after=float(new[0]),
-                    cells_changed=int((new[1:] != old[1:]).sum()),
-                )
+        columns = [place[feature] for feature in item.features]
+        old = after[:, columns]  # (1 + cells, features of this edit)
+        new = _edit_columns(old, item, mask)
+        after[:, columns] = new
+        is_scale = item.edit.op == "scale"
+        moved = (new[1:] != old[1:]).sum(0).tolist()
+        applied += [
+            AppliedEdit(
+                edit=i,
+                image=image,
+                feature=feature,
+                name=name,
+                op=item.edit.op,
+                dose_raw=None if is_scale else raw,
+                dose_p99=None if is_scale else p99,
+                factor=raw if is_scale else None,
+                before=was,
+                after=now,
+                cells_changed=n_cells,
             )
+            for feature, name, raw, p99, was, now, n_cells in zip(
+                item.features, item.names, item.raw_values, item.p99_values,
+                old[0].tolist(), new[0].tolist(), moved, strict=True,
+            )
+        ]  # fmt: skip
     changed = (after != before).any(0).nonzero()[:, 0]
     if not len(changed):
         return None, applied
@@ -123,22 +126,30 @@ def _edit_image(
     return Change(features, before[:, changed], after[:, changed]), applied
 
 
-def _edit_column(column: Tensor, item: ResolvedEdit, raw: float, mask: Tensor) -> Tensor:
-    """One feature's activations (1 + cells,), global first, after an edit of the masked cells."""
-    edit, new = item.edit, column.clone()
-    cells, pooled = column[1:], float(column[0])
+def _edit_columns(old: Tensor, item: ResolvedEdit, mask: Tensor) -> Tensor:
+    """The activations (1 + cells, features) of one edit's features, global first, after it.
+
+    mask: (cells,), those that the edit reaches.
+    """
+    edit, new = item.edit, old.clone()
+    pooled, cells = old[0].double(), old[1:]
+    raw = torch.tensor(item.raw_values, dtype=torch.float64)  # (features,)
+    here = mask[:, None]
     if edit.op == "add":
-        new[1:] = torch.where(mask, (cells + raw).clamp(min=0), cells)
-        new[0] = max(0.0, pooled + raw)
+        new[1:] = torch.where(here, (cells + raw.float()).clamp(min=0), cells)
+        new[0] = (pooled + raw).clamp(min=0)
     elif edit.op == "clamp" and not edit.removes:
-        new[1:] = torch.where(mask, raw, cells)
+        new[1:] = torch.where(here, raw.float(), cells)
         new[0] = raw
     else:
         # ablate is a scale by 0. pooled + (factor - 1) * ... is exact for factor 1 and for a
         # share of 1 with factor 0, which pooled * (1 - share + share * factor) is not.
-        factor = raw if edit.op == "scale" else 0.0
-        share = 1.0 if edit.region is None else inside_share(cells, mask, edit.region)
-        new[1:] = torch.where(mask, cells * factor, cells)
+        factor = raw if edit.op == "scale" else torch.zeros_like(raw)
+        share = torch.ones_like(raw)
+        if edit.region is not None:
+            shares = [inside_share(one, mask, edit.region) for one in cells.T.contiguous()]
+            share = torch.tensor(shares, dtype=torch.float64)
+        new[1:] = torch.where(here, cells * factor.float(), cells)
         new[0] = pooled + (factor - 1.0) * share * pooled
     return new
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparse_encoder.dataset import Sample
     from sparse_encoder.evaluation.evaluated import Evaluated
     from vlm.steering_evaluation.answer_book import Standing
+    from vlm.steering_evaluation.sizes import SizeName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -173,8 +174,15 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
 )
 @click.option(
     "--quick",
-    is_flag=True,
+    "size",
+    flag_value="quick",
     help="With --out: a few concepts in a quarter of an hour, not all in a night.",
+)
+@click.option(
+    "--medium",
+    "size",
+    flag_value="medium",
+    help="With --out: every photograph and up to 24 concepts a task, in an hour of two cores.",
 )
 @click.option("--seed", type=click.IntRange(0), help="With --out: of all draws.  [default: 0]")
 @click.option("--force", is_flag=True, help="Replace a report that is in --out; keeps its answers.")
@@ -190,13 +198,13 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
 @click.option(
     "--controls",
     type=click.IntRange(0),
-    help="Draws of random features like the real ones.  [default: 5; with --quick 1]",
+    help="Draws of random features like the real ones.  [default: 5; with --quick 1, with --medium 2]",
 )
 @click.option(
     "--images",
     type=click.IntRange(1),
     help="At most so many a pair; with --out of each cell of the paper's grid and each kind of "
-    "several edits.  [default: all; with --out 100, with --quick 4]",
+    "several edits.  [default: all; with --out 100, with --quick 4, with --medium 20]",
 )
 def steering(
     named: str | None,
@@ -204,7 +212,7 @@ def steering(
     model: str,
     as_json: bool,
     out: Path | None,
-    quick: bool,
+    size: "SizeName | None",
     seed: int | None,
     force: bool,
     k: int | None,
@@ -220,15 +228,18 @@ def steering(
     """
     model = _one_model(named, model)
     if out is None:
-        if quick or force or seed is not None:
-            raise click.UsageError("--quick, --seed and --force need --out")
+        if size or force or seed is not None:
+            raise click.UsageError("--quick, --medium, --seed and --force need --out")
         _show(_fixed_pairs(model, data, k or 16, dose or 1.0, controls, images), as_json)
     else:
         if k is not None or dose is not None:
             raise click.UsageError(
                 "--k and --dose are chosen by measurement with --out; leave them"
             )
-        _show(_steering_report(model, data, out, quick, seed, force, controls, images), as_json)
+        _show(
+            _steering_report(model, data, out, size or "full", seed, force, controls, images),
+            as_json,
+        )
 
 
 def _fixed_pairs(
@@ -254,7 +265,7 @@ def _steering_report(
     model: str,
     data: Path,
     out: Path,
-    quick: bool,
+    size: "SizeName",
     seed: int | None,
     force: bool,
     controls: int | None,
@@ -269,7 +280,7 @@ def _steering_report(
     there = [str(path) for path in report_files(out) if path.exists()]
     if there and not force:
         raise click.UsageError(f"{there[0]} exists; --force replaces it")
-    chosen = sizes(quick, images=images, control_draws=controls, seed=seed)
+    chosen = sizes(size, images=images, control_draws=controls, seed=seed)
     sets = {name: _samples(data, name) for name in STEERING_SETS}
     pipeline = load_pipeline(model)
     with StderrProgress() as progress:

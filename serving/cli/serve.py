@@ -105,6 +105,10 @@ def serve(
 
     Prints one curl command once it is ready: a steered caption of an example photograph.
     """
+    from serving.spin import spin_briefly
+
+    spin_briefly()  # before anything that imports torch
+
     from serving.keys import read_keys
     from serving.launch import address, bind, example_curl, example_photo, load_pages, run
     from serving.limits import read_limits

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.engines.vllm_logprobs import MAX_LOGPROBS
+from serving.spin import undo_for_child
 from sparse_encoder.errors import SparsightError
 
 # vLLM's own default on CPUs is 128, and a prompt shorter than a block is never found in its cache.
@@ -108,6 +109,7 @@ def vllm_environment(install: VllmInstall, key: str) -> dict[str, str]:
         # One request's soft tokens are some 200 kB; vLLM itself would unpack 2 GiB.
         "VLLM_MAX_EMBED_DECODE_BYTES": str(64 * 2**20),
     }
+    undo_for_child(env)
     if install.cpu:
         env.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
         # "auto" leaves one core idle, which is half of a small machine.

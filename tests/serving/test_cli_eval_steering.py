@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from serving.cli.eval import _span
 from serving.cli.main import main
 from tests.tiny_model import tiny_pipeline
-from vlm.steering_evaluation.sizes import FULL, QUICK
+from vlm.steering_evaluation.sizes import FULL, MEDIUM, QUICK
 
 MISUSE = [
     (["--quick"], "need --out"),
+    (["--medium"], "need --out"),
     (["--force"], "need --out"),
     (["--seed", "3"], "need --out"),
     (["--out", "OUT", "--k", "4"], "chosen by measurement"),
@@ -95,3 +96,5 @@ def test_with_out_everything_is_measured_in_the_size_asked_for(
     more = ["--quick", "--images", "9", "--seed", "3"]
     assert CliRunner().invoke(main, [*arguments, *more]).exit_code == 0
     assert asked["sizes"] == replace(QUICK, images=9, seed=3)
+    assert CliRunner().invoke(main, [*arguments, "--medium", "--controls", "1"]).exit_code == 0
+    assert asked["sizes"] == replace(MEDIUM, control_draws=1)

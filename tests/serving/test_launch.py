@@ -113,3 +113,19 @@ def test_serve_says_where_it_is_answers_and_ends_on_an_interrupt(tmp_path: Path)
         finally:
             process.kill()
     assert said[0] == "loading sparsight-mini ...\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has GNU's OpenMP on Linux")
+def test_a_server_s_threads_spin_briefly() -> None:
+    """libgomp tells what it read when torch loads it; a torch imported before would tell its default."""
+    code = "from serving.cli.main import main; main()"
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "verbose"}
+    environment.pop("GOMP_SPINCOUNT", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "--port", "0", "--model", "no-such-model"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 1 and "no-such-model" in done.stderr
+    assert "GOMP_SPINCOUNT = '10000'" in done.stderr

@@ -1,7 +1,7 @@
 """How much an evaluation asks: the sizes of its parts, as plain data."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from sparse_encoder.errors import SparsightError
 from vlm.edits import MAX_DOSE
@@ -65,8 +65,26 @@ QUICK = Sizes(
     sae_steps=100,
 )
 
+# Every photograph, so that concepts are eligible which a quick run has too few photographs of.
+MEDIUM = Sizes(
+    doses=(2.0, 4.0, 6.0),
+    images=20,
+    insertion=HowMany(24, dev=4, test=8),
+    suppression=HowMany(24, dev=6, test=12),
+    replacement=HowMany(24, dev=4, test=8),
+    control_draws=2,
+    unrelated=20,
+    alphas=(1.0, 2.0),
+    sae_ks=(4,),
+    sae_features=2048,
+    sae_steps=100,
+)
 
-def sizes(quick: bool, **changed: Any) -> Sizes:
-    """The quick or the full sizes with some fields changed; None leaves a field as it is."""
+SizeName = Literal["quick", "medium", "full"]
+_SIZES: dict[SizeName, Sizes] = {"quick": QUICK, "medium": MEDIUM, "full": FULL}
+
+
+def sizes(size: SizeName, **changed: Any) -> Sizes:
+    """The sizes of that name with some fields changed; None leaves a field as it is."""
     given = {name: value for name, value in changed.items() if value is not None}
-    return replace(QUICK if quick else FULL, **given)
+    return replace(_SIZES[size], **given)

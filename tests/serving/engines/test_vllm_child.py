@@ -18,6 +18,7 @@ from serving.engines.vllm_child import EngineStartError, VllmChild
 from serving.engines.vllm_command import VllmInstall, find_vllm, vllm_argv, vllm_environment
 from serving.engines.vllm_log import plain_words
 from serving.limits import Limits
+from serving.spin import SPIN_COUNT, spin_briefly
 from sparse_encoder.errors import SparsightError
 from vlm.merged_checkpoint import MergedCheckpoint
 from vlm.pipeline import Pipeline
@@ -170,6 +171,17 @@ def test_vllm_is_started_on_loopback_with_its_key_out_of_sight(tmp_path: Path) -
         env = vllm_environment(install, "secret")
         assert env["VLLM_API_KEY"] == "secret" and "secret" not in argv
         assert env["HF_HUB_OFFLINE"] == "1" and env["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_vllm_waits_for_its_threads_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin"})
+    spin_briefly()
+    assert SPIN_COUNT in os.environ
+    install = VllmInstall(Path(sys.executable), "0.32.0", cpu=True)
+    assert SPIN_COUNT not in vllm_environment(install, "secret")
+    os.environ[SPIN_COUNT] = "77"  # the user's own, which is for both
+    spin_briefly()
+    assert vllm_environment(install, "secret")[SPIN_COUNT] == "77"
 
 
 def test_auto_takes_transformers_where_there_is_no_vllm(

@@ -220,7 +220,7 @@ def test_nothing_to_steer_is_refused(world: tuple[Pipeline, Rule, Path], tmp_pat
 )
 def test_sizes_that_make_no_sense_are_refused(changed: dict[str, object], word: str) -> None:
     with pytest.raises(SparsightError, match=word):
-        sizes(True, **changed)
+        sizes("quick", **changed)
 
 
 def test_a_picture_of_two_photographs_has_each_on_its_side() -> None:
