@@ -182,7 +182,7 @@ def subjects(data: Path, model: str, as_json: bool) -> None:
     "--medium",
     "size",
     flag_value="medium",
-    help="With --out: every photograph and up to 24 concepts a task, in an hour of two cores.",
+    help="With --out: every photograph, and up to 24 concepts a task.",
 )
 @click.option("--seed", type=click.IntRange(0), help="With --out: of all draws.  [default: 0]")
 @click.option("--force", is_flag=True, help="Replace a report that is in --out; keeps its answers.")
