@@ -93,7 +93,7 @@ class SwapTable:
         source = self._by_word[found[random.integers(len(found))]]
         kind = random.random()
         if kind < suppress:
-            return Swap(source, None, self._replace(caption, source, source.kind))
+            return Swap(source, None, self._replace(caption, source, _general_word(source)))
         target = self._target(source.kind, random)
         if target.name in found:
             return None
@@ -119,6 +119,11 @@ class SwapTable:
             caption,
             flags=re.I,
         )
+
+
+def _general_word(thing: Thing) -> str:
+    """What is said in the place of a thing taken away; a kind itself cannot go by its own name."""
+    return "thing" if thing.name == thing.kind else thing.kind
 
 
 def _beside(caption: str, name: str, random: np.random.Generator) -> str:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bench.batch import Clock, batch, made_up_photo, measured, memory, plain_loop
+from bench.batch.compare import Clock, batch, made_up_photo, measured, plain_loop
+from bench.batch.memory import memory
 from serving.batch.run import Pace
 from tests.tiny_model import tiny_pipeline
 

@@ -50,6 +50,17 @@ def test_a_suppressed_thing_is_called_by_its_kind() -> None:
     assert _draws("A dog runs.", suppress=1.0) == {"An animal runs."}
 
 
+def test_a_suppressed_kind_does_not_go_by_its_own_name() -> None:
+    table = SwapTable([Thing("person", "people", "person")])
+    random = np.random.default_rng(0)
+    for caption, gone in (
+        ("A person sits.", "A thing sits."),
+        ("Two people sit.", "Two things sit."),
+    ):
+        swap = table.draw(caption, random, suppress=1.0)
+        assert swap is not None and swap.caption == gone
+
+
 def test_an_inserted_thing_stands_beside_what_was_there() -> None:
     drawn = _draws("A dog runs fast.", insert=1.0)
     assert "A dog runs fast next to an elephant." in drawn

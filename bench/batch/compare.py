@@ -1,18 +1,7 @@
-"""Photographs a second of ``sparsight caption`` against a plain loop: ``python -m bench.batch``.
-
-The plain loop is what one writes first: open, encode, generate, one photograph after the other. The
-batch is the command's own way, journal included. Both run on the same made-up photographs, with the
-same model, in one process after the other's codes were dropped, and their captions are compared.
-Wall time counts only on an idle machine; CPU time, worker processes included, is printed beside it.
-
-With ``--memory`` no model runs: the resident size after ever more photographs (distinct bytes,
-decoded and journalled; answers are made up) shows whether anything grows with their number.
-"""
+"""The plain loop and the batch, each on the clock."""
 
 import io
-import os
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +11,8 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from PIL import Image
 
-from serving.batch.item import Item
 from serving.batch.journal import Journal
 from serving.batch.plan import Plan
 from serving.batch.run import Pace, caption_all
@@ -33,7 +20,6 @@ from serving.batch.sources import open_sources
 from sparse_encoder.image import open_image
 from vlm.pipeline import Answer, Pipeline, Request, Sampling, caption_request
 
-MIB = 2**20
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 
@@ -134,103 +120,6 @@ def _cpu_s(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-class _Answers:
-    """No model: an answer of the usual length at once."""
-
-    def encode(self, images: Sequence[Any]) -> Any:
-        raise AssertionError("captions alone are asked for")
-
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        return [Answer("a man in a red shirt is standing on a beach", "stop", 30, 12, None)] * len(
-            requests
-        )
-
-
-class _Numbers:
-    """A source of n photographs of distinct bytes."""
-
-    def __init__(self, n: int) -> None:
-        self._n = n
-        out = io.BytesIO()
-        Image.new("RGB", (8, 8), "red").save(out, "BMP")  # bytes after the pixels do not matter
-        self._photo = out.getvalue()
-
-    def count(self) -> int:
-        return self._n
-
-    def has_any(self) -> bool:
-        return True
-
-    def items(self, wanted: Callable[[str], bool]) -> Iterator[Item]:
-        for n in range(self._n):
-            if wanted(f"archive/{n:09d}.bmp"):
-                yield Item(f"archive/{n:09d}.bmp", data=self._photo + n.to_bytes(8, "big"))
-
-
-def memory(n_photos: int) -> Iterator[tuple[int, float]]:
-    """(photographs done, resident MiB) at powers of two, up to n_photos."""
-    with tempfile.TemporaryDirectory() as folder:
-        plan = Plan("0" * 64)
-        with Journal(Path(folder) / "captions.jsonl", plan) as journal:
-            pace = Pace(batch_size=8, workers=0)
-            results = caption_all(
-                [_Numbers(n_photos)], plan, _Answers(), journal=journal, pace=pace
-            )
-            for n, result in enumerate(results, 1):
-                assert result.error is None, result.error
-                if n >= 1000 and (n & (n - 1) == 0 or n == n_photos):
-                    yield n, _resident_mib()
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
-
-
-@click.command()
-@click.option("--model", default="sparsight-mini", show_default=True)
-@click.option("--photos", default=64, show_default=True, help="Made-up photographs.")
-@click.option("--size", nargs=2, type=int, default=(1600, 1200), show_default=True, help="Pixels.")
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--workers", default=1, show_default=True, help="Processes that decode.")
-@click.option("--max-tokens", default=64, show_default=True)
-@click.option("--threads", default=0, help="Of torch; 0: as torch chooses.")
-@click.option("--memory", "n_memory", default=0, help="Instead: memory over so many photographs.")
-def main(
-    model: str,
-    photos: int,
-    size: tuple[int, int],
-    batch_size: int,
-    workers: int,
-    max_tokens: int,
-    threads: int,
-    n_memory: int,
-) -> None:
-    """Time the batch against the plain loop, or measure its memory."""
-    if n_memory:
-        for n, resident in memory(n_memory):
-            click.echo(f"{n:>9,} photographs: {resident:.0f} MiB resident")
-        return
-    if threads:
-        torch.set_num_threads(threads)
-    pipeline = Pipeline.load(model)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = [folder / f"{n:05d}.jpg" for n in range(photos)]
-        for n, path in enumerate(paths):
-            path.write_bytes(made_up_photo(n, size))
-        pace = Pace(batch_size=batch_size, workers=workers)
-        plain_loop(pipeline, paths[:1], 4, Clock())  # the first one pays for lazy starts
-        runs = {}
-        for what, work in (
-            ("plain loop", lambda clock: plain_loop(pipeline, paths, max_tokens, clock)),
-            ("batch", lambda clock: batch(pipeline, folder, pace, max_tokens, clock)),
-        ):
-            pipeline.kept_codes.clear()
-            runs[what] = measured(work)
-        report(runs, photos)
-
-
 def report(runs: dict[str, Measured], photos: int) -> None:
     """Rates, shares and whether both said the same."""
     for what, run in runs.items():
@@ -246,7 +135,3 @@ def report(runs: dict[str, Measured], photos: int) -> None:
     )
     n_same = sum(one == other for one, other in zip(plain.captions, ours.captions, strict=True))
     click.echo(f"{n_same} of {photos} captions equal")
-
-
-if __name__ == "__main__":
-    main()
