@@ -57,7 +57,8 @@ class EfficientNetLite(nn.Module):
         return logits
 
     def _fuse(self) -> None:
-        """Folds each batch norm into its convolution: the same map, a third faster on a CPU."""
+        """Folds each batch norm, and what padding is the same on both sides, into its convolution:
+        the same map, a third faster on a CPU."""
         pairs = [(self.net, "_conv_stem", "_bn0"), (self.net, "_conv_head", "_bn1")]
         for block in self.net._blocks:
             if hasattr(block, "_expand_conv"):
@@ -66,4 +67,8 @@ class EfficientNetLite(nn.Module):
         for owner, conv, norm in pairs:
             setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
             setattr(owner, norm, nn.Identity())
+        for conv in self.net.modules():
+            pad = getattr(conv, "static_padding", None)
+            if isinstance(pad, nn.ZeroPad2d) and pad.padding[::2] == pad.padding[1::2]:
+                conv.padding, conv.static_padding = pad.padding[2::-2], nn.Identity()
         self.net.to(memory_format=torch.channels_last)

@@ -1,8 +1,9 @@
 """Photographs a second of ``sparsight caption`` against a plain loop: ``python -m bench.batch``.
 
 The plain loop is what one writes first: open, encode, generate, one photograph after the other. The
-batch is the command's own way, journal included. Both run on the same made-up photographs, with the
-same model, in one process after the other's codes were dropped, and their captions are compared.
+batch is the command's own way, journal included. Both run on the same photographs (made up, or real
+ones with ``--data``), with the same model, in one process after the other's codes were dropped, and
+their captions are compared. Those of made-up photographs are short, so less is left to be batched.
 Wall time counts only on an idle machine; CPU time, worker processes included, is printed beside it.
 
 With ``--memory`` no model runs: the resident size after ever more photographs (distinct bytes,
@@ -19,7 +20,7 @@ from pathlib import Path
 import click
 import torch
 
-from bench.batch.compare import Clock, batch, made_up_photo, measured, plain_loop, report
+from bench.batch.compare import Clock, batch, measured, photo_files, plain_loop, report
 from bench.batch.memory import memory
 from serving.batch.run import Pace
 from vlm.pipeline import Pipeline
@@ -27,7 +28,12 @@ from vlm.pipeline import Pipeline
 
 @click.command()
 @click.option("--model", default="sparsight-mini", show_default=True)
-@click.option("--photos", default=64, show_default=True, help="Made-up photographs.")
+@click.option("--photos", default=64, show_default=True, help="How many photographs.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the data sets, for Flickr8k's held-out photographs.  [default: made-up ones]",
+)
 @click.option("--size", nargs=2, type=int, default=(1600, 1200), show_default=True, help="Pixels.")
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that decode.")
@@ -37,6 +43,7 @@ from vlm.pipeline import Pipeline
 def main(
     model: str,
     photos: int,
+    data: Path | None,
     size: tuple[int, int],
     batch_size: int,
     workers: int,
@@ -54,9 +61,10 @@ def main(
     pipeline = Pipeline.load(model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = [folder / f"{n:05d}.jpg" for n in range(photos)]
-        for n, path in enumerate(paths):
-            path.write_bytes(made_up_photo(n, size))
+        paths = []
+        for n, file in enumerate(photo_files(data, photos, size)):
+            paths.append(folder / f"{n:05d}.jpg")
+            paths[-1].write_bytes(file)
         pace = Pace(batch_size=batch_size, workers=workers)
         plain_loop(pipeline, paths[:1], 4, Clock())  # the first one pays for lazy starts
         runs = {}
@@ -66,7 +74,7 @@ def main(
         ):
             pipeline.kept_codes.clear()
             runs[what] = measured(work)
-        report(runs, photos)
+        report(runs)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from serving.batch.journal import Journal
 from serving.batch.plan import Plan
 from serving.batch.run import Pace, caption_all
 from serving.batch.sources import open_sources
-from sparse_encoder.image import open_image
+from sparse_encoder.dataset import find_shards, read_samples
+from sparse_encoder.image import decode_image, open_image
 from vlm.pipeline import Answer, Pipeline, Request, Sampling, caption_request
 
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
@@ -41,6 +43,16 @@ class Clock:
         return ", ".join([*parts, f"rest {rest:.0f} %"])
 
 
+def photo_files(data: Path | None, n: int, size: tuple[int, int]) -> Iterator[bytes]:
+    """At most n JPEGs of so many pixels: Flickr8k's held-out photographs below `data`, squashed to
+    the size of a camera's, or made-up ones."""
+    if data is None:
+        yield from (made_up_photo(seed, size) for seed in range(n))
+        return
+    for sample in islice(read_samples(find_shards(data, "flickr8k/val-*.tar")), n):
+        yield _jpeg(decode_image(sample.image).pixels.resize(size, Image.Resampling.BICUBIC))
+
+
 def made_up_photo(seed: int, size: tuple[int, int]) -> bytes:
     """Blurred patches of colour under fine noise, as a JPEG of about a camera's density."""
     random = np.random.default_rng(seed)
@@ -48,8 +60,12 @@ def made_up_photo(seed: int, size: tuple[int, int]) -> bytes:
     image = Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC)
     noise = random.normal(0, 6, (size[1], size[0], 1))
     pixels = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    return _jpeg(Image.fromarray(pixels))
+
+
+def _jpeg(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=90)
+    image.save(out, "JPEG", quality=90)
     return out.getvalue()
 
 
@@ -120,8 +136,9 @@ def _cpu_s(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def report(runs: dict[str, Measured], photos: int) -> None:
+def report(runs: dict[str, Measured]) -> None:
     """Rates, shares and whether both said the same."""
+    photos = len(next(iter(runs.values())).captions)
     for what, run in runs.items():
         click.echo(
             f"{what:>10}: {photos / run.wall_s:.2f} photographs/s ({run.wall_s:.1f} s wall, "
