@@ -1,8 +1,8 @@
 # make run    serve the API and the demo page on 127.0.0.1:8000
 # make test   every test that needs no GPU (20 minutes at most on 2 cores)
 # make vllm   vLLM's CPU build in .venv-vllm (3.5 GB); make test-vllm runs the API suite against it
-# make test-browser  the page in a real browser; make test-ray: batch captioning on a local Ray cluster (minutes each)
-# make soak   a server under 10,000 hostile requests and 200 slow readers (minutes)
+# make test-browser  the page in a real browser (Chromium has to be there); make test-ray: batch captioning on a local Ray cluster (minutes each)
+# make soak   a server under 10,000 hostile requests, 200 slow readers, then 20 minutes of mixed requests
 # make docs   the documentation as a site in site/, strictly: a link that leads nowhere is an error
 # make outputs  runs the commands of README and docs/ and puts in what they print
 # make wheel  sdist and wheel of the last commit in dist/, built twice and compared; make test-wheel
@@ -44,14 +44,14 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak and not wheel and not browser and not ray" --session-timeout=$(TEST_TIME)
 
 test-browser: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m browser --session-timeout=$(TEST_TIME)
+	SPARSIGHT_BROWSER_TESTS=required $(BIN)/python -m pytest -m browser --session-timeout=$(TEST_TIME)
 
 # One thread, as Ray gives its workers: the results are compared byte for byte.
 test-ray: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray --session-timeout=$(TEST_TIME)
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -rP
 
 vllm: $(VLLM_VENV)/.installed
 

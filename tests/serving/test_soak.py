@@ -1,6 +1,6 @@
 """Twenty minutes of mixed requests on a real server process: memory and open files stay flat.
 
-``make soak`` runs it; SOAK_MINUTES changes how long.
+``make soak`` runs it and prints the figures; SOAK_MINUTES changes how long.
 """
 
 import base64
