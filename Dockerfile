@@ -15,6 +15,7 @@ FROM base AS dependencies-cpu
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 COPY deploy/image/ deploy/image/
+ARG TORCH_CPU_INDEX
 RUN deploy/image/dependencies.sh cpu /opt/sparsight/venv
 
 # torch of the registry brings CUDA's libraries along; the host needs its driver and NVIDIA's
@@ -27,6 +28,7 @@ RUN deploy/image/dependencies.sh cuda /opt/sparsight/venv
 
 FROM dependencies-cpu AS build-cpu
 ARG VERSION
+ARG ASSEMBLE=yes
 COPY . .
 RUN deploy/image/project.sh /opt/sparsight/venv
 # A layer of its own: the model is most of the image.
@@ -35,6 +37,7 @@ RUN deploy/image/model.sh /opt/sparsight/venv
 
 FROM dependencies-cuda AS build-cuda
 ARG VERSION
+ARG ASSEMBLE=yes
 COPY . .
 RUN deploy/image/project.sh /opt/sparsight/venv
 # A layer of its own: the model is most of the image.

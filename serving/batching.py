@@ -62,6 +62,7 @@ class Worker:
         self._limits = limits
         self._metrics = metrics or Metrics()
         pipeline.watch = PipelineWatch(self._metrics)
+        self._metrics.count_kept(pipeline)
         self._busy_since: float | None = None
         self._queue: queue.Queue[_Asked | _Call[Any] | _Stream | None] = queue.Queue()
         self._lock = threading.Lock()

@@ -4,7 +4,12 @@ Label values are words of ours (route templates, error codes, operations), never
 the number of series is fixed.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from vlm.watch import Watch
 
@@ -80,9 +85,32 @@ class Metrics:
         for result in ("hit", "miss"):
             self.code_cache.labels(result)
 
+    def count_kept(self, pipeline: Any) -> None:
+        """Has the hits and misses of what `pipeline` keeps from here on, if it keeps anything."""
+        if hasattr(pipeline, "kept"):
+            self.registry.register(_KeptCounts(pipeline))
+
     def text(self) -> bytes:
         """All of them in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+class _KeptCounts(Collector):
+    """Reads a pipeline's own counts whenever it is asked, since a Kept tells nobody of a hit."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "sparsight_cache",
+            "What was asked of each cache and was there (hit) or had to be made (miss).",
+            labels=["cache", "result"],
+        )
+        for name, values in self._pipeline.kept.items():
+            family.add_metric([name, "hit"], values.hits)
+            family.add_metric([name, "miss"], values.misses)
+        yield family
 
 
 class PipelineWatch(Watch):

@@ -82,6 +82,16 @@ class Steerer:
         self.kept_texts: Kept[tuple[str, ...], Tensor] = Kept(KEPT_TEXTS)
 
     @property
+    def kept(self) -> dict[str, Kept[Any, Any]]:
+        """All that is kept, by the name that /metrics has for it."""
+        return {
+            "codes": self.kept_codes,
+            "sums": self.kept_sums,
+            "soft_tokens": self.kept_soft,
+            "texts": self.kept_texts,
+        }
+
+    @property
     def n_features(self) -> int:
         return self.encoder.config.features
 

@@ -1,4 +1,4 @@
-"""How an engine fails, in our own words; what it said itself goes to the log alone."""
+"""How an engine fails, in our own words; what it said itself is logged at level debug alone."""
 
 from serving.errors import HttpError
 

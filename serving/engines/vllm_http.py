@@ -3,10 +3,13 @@
 Only a failed connection is tried again, elsewhere, with the very same body: nothing was begun. Once
 a request may have been read, whatever goes wrong is the answer. A body is made once, with its soft
 tokens in it, and no way leads from here to one without.
+
+vLLM's own words about a fault may quote the request, so they are logged at level debug alone.
 """
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +30,7 @@ logger = logging.getLogger(__name__)
 PATH = "/v1/chat/completions"
 CONNECT_S = 3.0  # a server on the same machine or network answers in milliseconds
 SILENCE_S = 300.0  # without a byte: no batch of ours takes that long for one token
+ERROR_TYPE = re.compile(r"[A-Za-z_ ]{1,40}")  # vLLM's are BadRequestError, Internal Server Error
 
 
 class VllmHttp:
@@ -58,7 +62,8 @@ class VllmHttp:
                         return
                     event = _object(data)
                     if "error" in event:
-                        logger.warning("vLLM ended a stream: %.500s", data)
+                        logger.warning("vLLM ended a stream: %s", _error_type(event))
+                        logger.debug("vLLM ended a stream: %.500s", data)
                         raise broke_off()
                     yield event
             except httpx.HTTPError as error:
@@ -109,11 +114,12 @@ class VllmHttp:
 async def _refusal(response: httpx.Response) -> Exception:
     """What a status that is no success means for the client."""
     try:
-        said = (await response.aread())[:2000].decode("utf-8", "replace")
+        said = (await response.aread()).decode("utf-8", "replace")
     except httpx.HTTPError:
         said = ""
     status = response.status_code
-    logger.warning("vLLM answered %d: %s", status, said)
+    logger.warning("vLLM answered %d: %s", status, _error_type(said))
+    logger.debug("vLLM answered %d: %.2000s", status, said)
     if status in (429, 503):
         return EngineBusyError(
             "the language model's engine takes no more requests at the moment; send it again later"
@@ -121,14 +127,28 @@ async def _refusal(response: httpx.Response) -> Exception:
     if status in (400, 422):
         return EngineRefusedError(
             "the language model's engine does not take this request; the server's log has its "
-            "reason. Leave out what is unusual in it, such as a schema or several stop texts"
+            "reason at level debug. Leave out what is unusual in it, such as a schema or several "
+            "stop texts"
         )
     if status in (401, 403, 404):
         return EngineFailedError(
             "the language model's engine does not know this gateway or its model; the server's "
-            "log has the details"
+            "log has the details at level debug"
         )
     return broke_off()
+
+
+def _error_type(said: str | dict[str, Any]) -> str:
+    """The kind of error that vLLM names, where it reads like one: a body may be anything."""
+    try:
+        read = json.loads(said) if isinstance(said, str) else said
+    except (ValueError, RecursionError):
+        read = None
+    error = read.get("error", read) if isinstance(read, dict) else None
+    kind = error.get("type") if isinstance(error, dict) else None
+    if isinstance(kind, str) and ERROR_TYPE.fullmatch(kind):
+        return kind
+    return "an error of no known type"
 
 
 def _object(content: bytes | str) -> dict[str, Any]:

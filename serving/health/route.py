@@ -28,10 +28,14 @@ def health_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/health")
     async def health() -> JSONResponse:
-        """Whether the model's thread and its engine are alive, and how much waits."""
-        alive = gateway.worker.alive and gateway.engine.alive
+        """Whether the model's thread is alive, what the engine does, and how much waits.
+
+        An engine that is away comes back to this process: a new one would only wait for it anew.
+        """
+        alive = gateway.worker.alive
+        up = "ok" if gateway.engine.alive else "engine down"
         body = {
-            "status": "ok" if alive else "down",
+            "status": up if alive else "down",
             "model": gateway.pipeline.name,
             "fingerprint": gateway.pipeline.fingerprint,
             "engine": gateway.engine.name,

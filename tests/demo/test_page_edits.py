@@ -179,6 +179,23 @@ def test_a_heat_map_stays_once_it_is_chosen_and_goes_with_a_second_click(
     page.wait_for_function("document.querySelector('canvas.heat').style.opacity === '0'")
 
 
+def test_a_heat_map_of_the_row_under_the_cursor_goes_when_the_cursor_leaves(
+    visit: Visit, tiny_page: str
+) -> None:
+    page = visit(tiny_page)
+    row = page.get_by_role("list", name="Strongest features").get_by_role("listitem").nth(2)
+    assert page.locator("canvas.heat").evaluate("one => one.style.opacity") == "0"
+    with page.expect_request("**/v1/features/locate") as asked:
+        row.locator("strong").hover()
+    feature = asked.value.post_data_json["feature"]
+    assert f", feature {feature}, " in row.get_by_role("slider").get_attribute("aria-label")
+    page.wait_for_function("document.querySelector('canvas.heat').style.opacity === '1'")
+    assert row.locator("strong").inner_text() in page.locator(".where").inner_text()
+    page.get_by_role("heading", name="Sparsight").hover()
+    page.wait_for_function("document.querySelector('canvas.heat').style.opacity === '0'")
+    assert page.locator(".where").inner_text() == ""
+
+
 def test_a_second_photograph_is_mixed_in_and_taken_out(visit: Visit, tiny_page: str) -> None:
     page = visit(tiny_page)
     page.get_by_role("button", name="Mix with a second photograph").click()

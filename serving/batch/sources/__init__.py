@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import fsspec
 from braceexpand import braceexpand
 
 from serving.batch.fetch import is_remote, is_web
@@ -14,6 +15,7 @@ from serving.batch.sources.files import Files, RemoteFiles
 from serving.batch.sources.lists import PathList
 from serving.batch.sources.tables import CSV_SUFFIXES, CsvTable, ParquetTable
 
+OF_MANY = (".zip", *TAR_SUFFIXES, *CSV_SUFFIXES, ".parquet")  # files of many photographs
 Wanted = Callable[[str], bool]  # asked once a name, before its bytes are read
 
 
@@ -55,12 +57,24 @@ def _expanded(argument: str) -> list[str]:
     patterns = list(braceexpand(argument)) if "{" in argument else [argument]
     found: list[str] = []
     for pattern in patterns:
-        if glob.has_magic(pattern) and not is_remote(pattern):
-            # Without a match the pattern stays, so that reading it says that nothing is there.
-            found += sorted(glob.glob(pattern, recursive=True)) or [pattern]
-        else:
-            found.append(pattern)
+        # Without a match the pattern stays, so that reading it says that nothing is there.
+        found += sorted(_matches(pattern)) or [pattern]
     return found
+
+
+def _matches(pattern: str) -> list[str]:
+    """Files by a glob; none for a remote one of photographs, which are listed while they are read."""
+    if not glob.has_magic(pattern):
+        return []
+    if not is_remote(pattern):
+        return glob.glob(pattern, recursive=True)
+    if not pattern.lower().endswith(OF_MANY):
+        return []
+    try:
+        system, path = fsspec.url_to_fs(pattern)
+        return [system.unstrip_protocol(each) for each in system.glob(path)]
+    except (ImportError, ValueError, OSError):  # told in words where the pattern is opened
+        return []
 
 
 def _one(path: str, column: str | None, root: str) -> Source:

@@ -1,5 +1,6 @@
 """A text file with one path or address a line."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
-from serving.batch.fetch import is_remote
+from serving.batch.fetch import is_remote, open_binary
 from serving.batch.item import Item
 from serving.photo_files import STDIN
 from sparse_encoder.errors import SparsightError
@@ -48,11 +49,9 @@ class PathList:
             yield sys.stdin
             return
         try:
-            # As Python names files: bytes that are no UTF-8 come back whole when it is opened.
-            file = open(self.path, encoding="utf-8-sig", errors="surrogateescape")  # noqa: SIM115
-        except OSError as error:
-            raise SparsightError(
-                f"the list {self.path} cannot be read: {error.strerror or error}", param="list"
-            ) from error
-        with file:
-            yield file
+            file = open_binary(self.path)
+        except SparsightError as error:
+            raise SparsightError(f"the list {self.path}: {error.message}", param="list") from error
+        # As Python names files: bytes that are no UTF-8 come back whole when it is opened.
+        with io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape") as text:
+            yield text

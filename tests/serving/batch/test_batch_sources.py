@@ -237,3 +237,24 @@ def test_folders_globs_and_archives_of_other_file_systems_are_read(
     assert len(all_items(*open_sources(["memory://bucket/deep/[01].png"]))) == 2
     assert len(all_items(*open_sources(["memory://bucket/deep/1.png"]))) == 1
     assert opened(all_items(*open_sources(["memory://bucket/s.tar"]))) == [True, True, True]
+
+
+def test_globs_of_archives_and_lists_and_tables_of_other_file_systems_are_read(
+    tarred: Path, pictures: dict[str, bytes], all_items: Items
+) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        memory.pipe(f"/shards/{name}.tar", tarred.read_bytes())
+    memory.pipe("/shards/0.png", next(iter(pictures.values())))
+    addresses = b"memory://shards/0.png\nmemory://shards/none.png\n"
+    memory.pipe("/shards/names.txt", addresses)
+    memory.pipe("/shards/names.csv", b"path\n" + addresses)
+    assert opened(all_items(*open_sources(["memory://shards/*.tar"]))) == [True] * 6
+    for source in (
+        *open_sources([], lists=["memory://shards/names.txt"]),
+        *open_sources(["memory://shards/n*.csv"]),
+    ):
+        assert source.count() == 2
+        assert opened(all_items(source)) == [True, False]
+    [nothing] = all_items(*open_sources(["memory://shards/*.zip"]))
+    assert nothing.error is not None and "no such file" in nothing.error

@@ -1,10 +1,11 @@
 """A vLLM of our own: started, killed, started again, ended; and why it did not start."""
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ def is_there(pid: int) -> bool:
     return True
 
 
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_child_killed_in_mid_stream_gives_an_error_event_and_the_next_request_works(
     with_vllm: list[VllmChild], serve: Any, tiny: Pipeline, uri: str
 ) -> None:
@@ -87,9 +95,7 @@ def test_a_child_killed_in_mid_stream_gives_an_error_event_and_the_next_request_
         second = child.pid
         assert second is not None and second != first and child.n_restarts == 1
         os.kill(second, signal.SIGKILL)  # what the system does when memory is short
-        while (answer := ask(url, chat(uri, "again?"))).status_code != 200 or child.n_restarts < 2:
-            assert time.monotonic() - began < 60
-            time.sleep(0.05)
+        until(lambda: ask(url, chat(uri, "again?")).status_code == 200 and child.n_restarts > 1)
         last = child.pid
         assert last is not None
         assert child.last_fault.startswith("vLLM was killed")
@@ -127,11 +133,8 @@ def test_workers_that_the_child_leaves_behind_are_ended_too(tmp_path: Path) -> N
     child = VllmChild(lambda port: [sys.executable, "-c", code], os.environ, tmp_path / "vllm.log")
     with pytest.raises(EngineStartError, match="exit code 3"):
         child.start()
-    deadline = time.monotonic() + 20
     worker = int(note.read_text())
-    while _runs(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _runs(worker)
+    until(lambda: not _runs(worker))
 
 
 def _runs(pid: int) -> bool:
@@ -140,6 +143,71 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_a_child_that_keeps_failing_is_given_longer_each_time_until_it_came_up_again(
+    fake_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = fake_site / "vllm" / "entrypoints" / "openai" / "api_server.py"
+    starts: list[float] = []
+    waits: list[tuple[float, float]] = []  # when a life was over, and what is waited then
+    monkeypatch.setattr(
+        serving.engines.vllm_child.logger,
+        "error",
+        lambda text, *told: waits.append((time.monotonic(), told[-1])),
+    )
+
+    def argv(port: int) -> list[str]:
+        starts.append(time.monotonic())
+        command = [sys.executable, str(server), "--served-model-name", "tiny", "--port", str(port)]
+        return command + (["--fail", "no"] if len(starts) in (2, 3, 4) else [])
+
+    env = {**os.environ, "VLLM_API_KEY": "k"}
+    child = VllmChild(argv, env, tmp_path / "vllm.log", back_off_s=(0.05, 0.2, 0.4))
+
+    def kill(n_before: int) -> None:
+        # Its watcher has to have seen it up, or this would count as one more failed start.
+        until(lambda: len(starts) == n_before and child._was_up)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: len(starts) > n_before)
+
+    with contextlib.closing(child):
+        child.start()
+        kill(1)
+        kill(5)
+    assert [wait for _, wait in waits] == [0.05, 0.2, 0.4, 0.4, 0.05]
+    for (over, wait), start in zip(waits, starts[1:], strict=True):
+        assert start - over >= wait
+
+
+@pytest.mark.parametrize("for_long", [True, False])
+def test_a_child_that_lives_but_stays_sick_is_started_again_and_one_sick_for_a_moment_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_long: bool
+) -> None:
+    monkeypatch.setattr(serving.engines.vllm_child, "SICK_S", 1.5 if for_long else 60.0)
+    well = tmp_path / "health"  # Python's own server answers 404 where this file is not
+
+    def argv(port: int) -> list[str]:
+        well.touch()  # each life begins in health
+        options = ["--bind", "127.0.0.1", "--directory", str(tmp_path)]
+        return [sys.executable, "-m", "http.server", str(port), *options]
+
+    child = VllmChild(argv, os.environ, tmp_path / "vllm.log", back_off_s=(0.05,))
+    with contextlib.closing(child):
+        child.start()
+        first = child.pid
+        assert first is not None
+        well.unlink()
+        if for_long:
+            until(lambda: child.n_restarts == 1 and child.pid not in (None, first))
+            assert child.last_fault.startswith("vLLM was not healthy for 1.5 s")
+            assert not is_there(first)
+        else:
+            until(lambda: child.log.read_text().count('/health HTTP/1.1" 404') >= 2)
+            well.touch()
+            until(lambda: httpx.get(f"{child.url}/health").status_code == 200)
+            assert (child.pid, child.n_restarts, child.last_fault) == (first, 0, "")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -163,6 +164,21 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event(
     assert "secret" not in json.dumps(events)
     assert not any("steering" in event for event in events)  # no receipt for half an answer
     assert after.startswith("1 blocks")
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [("refuse", "vLLM answered 400: Bad Request"), ("broken", "vLLM ended a stream: an error of")],
+)
+def test_the_words_of_vllm_are_logged_at_debug_alone(
+    gateway: Any, fake: Any, uri: str, caplog: pytest.LogCaptureFixture, order: str, told: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "serving")
+    with gateway(fake.url) as url:
+        ask(url, chat(uri, f"{order} now", stream=True))
+    said = [(record.levelno, caplog.handler.format(record)) for record in caplog.records]
+    assert {level for level, line in said if "secret" in line} == {logging.DEBUG}
+    assert any(level == logging.WARNING and told in line for level, line in said)
 
 
 def test_a_stream_of_another_prompt_than_ours_is_refused_before_its_first_word(

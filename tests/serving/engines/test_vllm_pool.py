@@ -109,10 +109,14 @@ def test_without_a_server_the_answer_is_503_with_retry_after_until_one_is_back(
         answer = ask(url, uri)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
         assert int(answer.headers["retry-after"]) >= 1
-        assert httpx.get(f"{url}/health").status_code == 503
+        health, ready = (httpx.get(f"{url}/{probe}") for probe in ("health", "ready"))
+        # No new process is needed, but no request can be answered either.
+        assert (health.status_code, health.json()["status"]) == (200, "engine down")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "engine down")
         with start_fake(port=port):
             assert until(lambda: ask(url, uri).status_code == 200)
-            assert httpx.get(f"{url}/health").status_code == 200
+            assert httpx.get(f"{url}/ready").status_code == 200
+            assert httpx.get(f"{url}/health").json()["status"] == "ok"
 
 
 def test_an_unhealthy_server_gets_no_requests(gateway: Any, start_fake: Any, uri: str) -> None:

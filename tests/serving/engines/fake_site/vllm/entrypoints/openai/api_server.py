@@ -125,7 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         order = (last_text(body["messages"]).split() or [""])[0]
         if order in ("refuse", "busy", "fault", "unknown"):
             status = {"refuse": 400, "busy": 503, "fault": 500, "unknown": 404}[order]
-            self._json(status, {"error": {"message": "secret", "code": status}})
+            kind = self.responses[status][0]
+            self._json(status, {"error": {"message": "secret", "type": kind, "code": status}})
         elif order == "garbage":
             self._raw(200, b"secret {")
         elif order == "crash" and not body.get("stream"):
