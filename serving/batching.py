@@ -38,6 +38,7 @@ class _Asked:
 class _Call(Generic[T]):
     work: Callable[[Pipeline], T]
     future: Future[T]
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(eq=False)
@@ -47,6 +48,7 @@ class _Stream:
     request: Request
     out: AnswerStream
     pieces: Iterator[str | Answer] | None = None  # once it has begun
+    since: float = field(default_factory=time.monotonic)
 
 
 class Worker:
@@ -154,11 +156,12 @@ class Worker:
             if asked:
                 self._metrics.batch_size.observe(len(asked))
                 for one in asked:
-                    self._metrics.queue_seconds.observe(began - one.since)
+                    self._waited(one, began)
                 self._answer(asked)
             for job in jobs:
                 if isinstance(job, _Call) and _begin(job.future):
                     self._busy_since = time.monotonic()
+                    self._waited(job, self._busy_since)
                     self._call(job)
             waiting += [job for job in jobs if isinstance(job, _Stream)]
             until = 2 * time.monotonic() - began  # as long again as the batch took
@@ -166,10 +169,14 @@ class Worker:
                 self._busy_since = time.monotonic()
                 while waiting and len(streams) < self._limits.max_streams:
                     streams.append(waiting.popleft())
+                    self._waited(streams[-1], self._busy_since)
                 streams = [stream for stream in streams if self._advance(stream)]
                 if not streams or time.monotonic() >= until:
                     break
         self._refuse([*streams, *waiting])
+
+    def _waited(self, job: "_Asked | _Call[Any] | _Stream", now: float) -> None:
+        self._metrics.queue_seconds.observe(now - job.since)
 
     def _collect(self, *, idle: bool) -> list["_Asked | _Call[Any] | _Stream"]:
         """What waits, up to a batch; where nothing else is to do, waits for it."""

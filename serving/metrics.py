@@ -46,7 +46,7 @@ class Metrics:
         )
         self.queue_seconds = Histogram(
             "sparsight_queue_seconds",
-            "What a request waited for its batch.",
+            "What a request waited for the model.",
             buckets=SECONDS,
             registry=registry,
         )

@@ -45,6 +45,11 @@ def test_metrics_count_answers_refusals_and_batches(http: httpx.Client) -> None:
     assert "secret-path" not in text
 
 
+def test_a_stream_waits_for_the_model_too(http: httpx.Client) -> None:
+    assert http.post(CHAT, json=body(stream=True)).status_code == 200
+    assert values(http.get("/metrics").text)["sparsight_queue_seconds_count"] == 1
+
+
 def test_a_model_tells_of_encoding_caching_edits_and_writing(uri: str) -> None:
     from starlette.testclient import TestClient
 
