@@ -221,7 +221,7 @@ def test_shards_of_a_run_make_up_the_whole() -> None:
         (["album", "--recipe", "none.json"], "cannot be read", 1),
         (["album", "--recipe", "t.csv"], "no JSON", 1),
         (["t.csv", "--column", "photo"], "it has id, image", 1),
-        (["--list", "none.txt"], "none.txt cannot be read", 1),
+        (["--list", "none.txt"], "none.txt: there is no such file", 1),
         (["none.csv"], "no such file", 1),
         (["-", "--list", "-"], "standard input", 2),
         ([], "PHOTO", 2),
