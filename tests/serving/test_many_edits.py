@@ -1,7 +1,6 @@
 """Many requests with edits of their own at once, and every way their answers could get mixed up."""
 
 import asyncio
-import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,25 +14,13 @@ from serving.errors import OverloadedError
 from serving.limits import Limits
 from serving.steered_answer import UnsteeredAnswerError, check_steered
 from sparse_encoder.image import DecodedImage, decode_image
+from tests.serving.many_edits import N, chat, edits, forget, images
 from tests.tiny_model import png, tiny_pipeline
 from vlm.edits import Edit
 from vlm.pipeline import Answer, Pipeline, Request, Sampling, caption_request
 from vlm.receipt import verify_receipt
 
-N = 256
 SHORT = Sampling(max_tokens=6)
-
-
-def edits(pipeline: Pipeline) -> list[Edit]:
-    """256 edits, no two alike."""
-    alive = [i for i in range(pipeline.n_features) if not pipeline.atlas.dead[i]]
-    doses = [0.5 + 0.25 * i for i in range(1 + N // len(alive))]
-    return [Edit(op="clamp", feature=i, value=dose) for dose in doses for i in alive][:N]
-
-
-def images() -> list[bytes]:
-    """The same photograph for the first half of the requests, 16 different ones for the rest."""
-    return [png(0)] * (N // 2) + [png(1 + i % 16) for i in range(N // 2)]
 
 
 def asked() -> list[Request]:
@@ -50,13 +37,7 @@ def alone() -> list[Answer]:
     pipeline = tiny_pipeline()
     answers = []
     for request in asked():
-        for kept in (
-            pipeline.kept_codes,
-            pipeline.kept_sums,
-            pipeline.kept_soft,
-            pipeline.kept_texts,
-        ):
-            kept.clear()
+        forget(pipeline)
         answers.append(pipeline.answer([request])[0])
     return answers
 
@@ -75,17 +56,8 @@ def test_256_edits_at_once_are_answered_over_http_as_each_is_alone(
     pipeline = tiny_pipeline()
 
     def body(image: bytes, edit: Edit) -> dict[str, Any]:
-        uri = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-        content = [
-            {"type": "image_url", "image_url": {"url": uri}},
-            {"type": "text", "text": "Describe the image in one sentence."},
-        ]
-        return {
-            "model": "tiny",
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": SHORT.max_tokens,
-            "steering": {"edits": [edit.to_json()]},
-        }
+        text = "Describe the image in one sentence."
+        return chat(image, edit, text, max_tokens=SHORT.max_tokens)
 
     async def run(url: str) -> list[dict[str, Any]]:
         limits = httpx.Limits(max_connections=N)

@@ -1,7 +1,6 @@
 """Many requests with edits of their own at once to vLLM: each gets its own soft tokens there."""
 
 import asyncio
-import base64
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
@@ -12,10 +11,9 @@ import httpx
 import pytest
 
 from serving.limits import Limits
-from tests.tiny_model import png
+from tests.serving.many_edits import N, chat, edits, forget, images
 from vlm.pipeline import Pipeline
 
-N = 256
 CHAT = "/v1/chat/completions"
 
 
@@ -28,40 +26,10 @@ class Seen:
     receipt: dict[str, Any]
 
 
-def body(number: int, image: bytes, edit: dict[str, Any]) -> dict[str, Any]:
-    """Its number is its seed too, which vLLM is handed: so it is known again there."""
-    uri = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    content = [
-        {"type": "image_url", "image_url": {"url": uri}},
-        {"type": "text", "text": "what is it?"},
-    ]
-    return {
-        "model": "tiny",
-        "messages": [{"role": "user", "content": content}],
-        "seed": number,
-        "steering": {"edits": [edit]},
-    }
-
-
 def asked(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """256 edits, no two alike: half of them of one photograph, the rest of 16 others."""
-    alive = [i for i in range(pipeline.n_features) if not pipeline.atlas.dead[i]]
-    doses = [0.5 + 0.25 * i for i in range(1 + N // len(alive))]
-    edits = [{"op": "clamp", "feature": i, "value": dose} for dose in doses for i in alive][:N]
-    images = [png(0)] * (N // 2) + [png(1 + i % 16) for i in range(N // 2)]
-    pairs = zip(images, edits, strict=True)
-    return [body(i, image, edit) for i, (image, edit) in enumerate(pairs)]
-
-
-def forget(pipeline: Pipeline) -> None:
-    """Nothing of an earlier request is kept for the next."""
-    for kept in (
-        pipeline.kept_codes,
-        pipeline.kept_sums,
-        pipeline.kept_soft,
-        pipeline.kept_texts,
-    ):
-        kept.clear()
+    """Each one's number is its seed too, which vLLM is handed: so it is known again there."""
+    pairs = zip(images(), edits(pipeline), strict=True)
+    return [chat(image, edit, "what is it?", seed=i) for i, (image, edit) in enumerate(pairs)]
 
 
 def digest(sent: dict[str, Any]) -> str:
