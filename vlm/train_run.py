@@ -5,6 +5,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def train_vlm(
     captions, vectors = [captions[i] for i in short], vectors[short]
     counts = Counter(s.label.lower() for s in images.samples if s.label)
     labels = sorted(counts)
-    atlas = _atlas(encoder, images, captions, vectors, labels, data, out)
+    atlas = _atlas(encoder, images, captions, vectors, labels, data, source, out)
     captioner = Captioner(run, encoder.config.features, encoder.grid)
     if (out / CHECKPOINT).exists():
         pass  # what it holds replaces any beginning
@@ -131,13 +132,23 @@ def _atlas(
     vectors: Tensor,
     labels: list[str],
     data: Path,
+    source: Path,
     out: Path,
 ) -> FeatureAtlas:
-    """The atlas in `out`, built where it is not there yet; its fingerprint is set at the end."""
-    try:
-        return FeatureAtlas.load(out / "features")
-    except SparsightError:
-        pass  # none yet
+    """The atlas in `out`; where there is none yet the encoder's own, or else one built here.
+
+    Its fingerprint is set at the end.
+    """
+    for folder in (out, source):
+        try:
+            atlas = FeatureAtlas.load(folder / "features")
+        except SparsightError:
+            continue  # none yet
+        if folder == out:
+            return atlas
+        own = replace(atlas, fingerprint=UNSET, doses=None)
+        own.save(out / "features")
+        return own
     words, phrases = naming_words(data, labels, captions)
     atlas = build_atlas(
         encoder,
@@ -178,6 +189,5 @@ def _mean(parts: list[Tensor]) -> Tensor:
 def stamp(out: Path) -> None:
     """Gives the folder's atlas the fingerprint of the model that it now belongs to, without doses."""
     atlas = FeatureAtlas.load(out / "features")
-    values = {name: getattr(atlas, name) for name in FeatureAtlas.__dataclass_fields__}
-    own = {"fingerprint": read_model(out).fingerprint, "doses": None}
-    FeatureAtlas(**{**values, **own}).save(out / "features")
+    own = replace(atlas, fingerprint=read_model(out).fingerprint, doses=None)
+    own.save(out / "features")
