@@ -2,9 +2,8 @@
 
 Everything is measured on a fixed reference set (see atlas_build.py) and belongs to one model: the
 fingerprint inside is compared when the atlas is opened, since feature 812 of another model is
-another thing. Two files: ``features.parquet`` and ``vocabulary.txt.gz``; beside them, where images
-said what they show, ``concepts.parquet`` (see concept_features.py), and once the model is
-calibrated, ``doses.parquet`` (see doses.py).
+another thing. Two files: ``features.parquet`` and ``vocabulary.txt.gz``; beside them, once the
+model is calibrated, ``doses.parquet`` (see doses.py).
 """
 
 import gzip
@@ -22,12 +21,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_encoder.concept_features import (
-    CONCEPTS_FILE,
-    ConceptFeatures,
-    load_concepts,
-    save_concepts,
-)
 from sparse_encoder.doses import DOSES_FILE, Doses, scales_sha256
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.whole_file import replace_file, write_whole
@@ -100,8 +93,6 @@ class FeatureAtlas:
     near_head: list[list[int]] | None = None  # features with the most alike head rows, best first
     near_active: list[list[int]] | None = None  # features active on the same images, best first
     doses: Doses | None = None  # None before `sparsight steering calibrate`
-    # Features of a concept by the photographs that show it; None where none were looked at.
-    concepts: ConceptFeatures | None = None
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -135,7 +126,7 @@ class FeatureAtlas:
     @property
     def scales_sha256(self) -> str:
         """Digest of the columns that doses depend on."""
-        return scales_sha256(self.p99, self.density, self.concepts)
+        return scales_sha256(self.p99, self.density)
 
     def fits(self, doses: Doses) -> bool:
         """Whether doses were measured with this model and with these scales."""
@@ -169,10 +160,6 @@ class FeatureAtlas:
         replace_file(
             folder / TABLE_FILE, lambda aside: pq.write_table(table, aside, compression="zstd")
         )
-        if self.concepts is not None:
-            save_concepts(self.concepts, folder, self.fingerprint)
-        else:
-            (folder / CONCEPTS_FILE).unlink(missing_ok=True)
         if self.doses is not None:
             self.doses.save(folder)
         else:
@@ -223,9 +210,8 @@ class FeatureAtlas:
                 f"build the atlas again",
                 code="bad_atlas",
             )
-        concepts = load_concepts(folder, found, len(names))
         doses = Doses.load(folder)
-        scales = scales_sha256(numbers["p99"], numbers["density"], concepts)
+        scales = scales_sha256(numbers["p99"], numbers["density"])
         if doses is not None and (doses.fingerprint, doses.scales_sha256) != (found, scales):
             raise SparsightError(
                 f"{folder / DOSES_FILE} was measured with another atlas, whose p99 are not these; "
@@ -240,7 +226,6 @@ class FeatureAtlas:
             **numbers,
             **more,
             doses=doses,
-            concepts=concepts,
         )
 
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sparse_encoder.concept_features import ConceptFeatures, concepts_sha256
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.whole_file import replace_file
 
@@ -151,15 +150,11 @@ class Doses:
             ) from error
 
 
-def scales_sha256(
-    p99: NDArray[np.float32], density: NDArray[np.float32], concepts: ConceptFeatures | None = None
-) -> str:
-    """Digest of what a dose depends on in an atlas: the p99, and what picks a concept's features."""
+def scales_sha256(p99: NDArray[np.float32], density: NDArray[np.float32]) -> str:
+    """Digest of what a dose depends on in an atlas: the p99, and the density that picks features."""
     digest = hashlib.sha256()
     for column in (p99, density):
         digest.update(np.ascontiguousarray(column, dtype="<f4").tobytes())
-    if concepts is not None:
-        digest.update(concepts_sha256(concepts).encode())
     return digest.hexdigest()
 
 

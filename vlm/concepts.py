@@ -1,8 +1,7 @@
 """From edits to features: which features a concept becomes and what each dose is in raw units.
 
 After Sparse CLIP (arXiv 2601.20075), which takes the K largest entries of the concept's text code. Here
-the atlas says first which features the photographs of a concept have, where enough of them were
-seen (sparse_encoder/features/concept_choice.py). Then an entry counts by its *claim*: text activation times the feature's 99th percentile in images, so
+an entry counts by its *claim*: text activation times the feature's 99th percentile in images, so
 that features which only texts use have none; and features that are active on more than 30 % of
 images are left out (they carry scenes, not concepts). All edits of one request are resolved together,
 because "dog" and "cat" share features: where two concepts want the same feature in the same place, it
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
-from sparse_encoder.concept_features import MAX_DENSITY
 from sparse_encoder.errors import SparsightError
 from vlm.default_dose import default_dose
 from vlm.edits import (
@@ -28,6 +26,11 @@ from vlm.edits import (
     refuse_too_many,
 )
 from vlm.known_concepts import normalise, refuse_unknown
+
+# A feature that is active on more images than this belongs to no one concept. A tenth, the usual
+# cut, drops the main features of common things: with it, ablating the 16 best features of "dog" left
+# 86 % of the similarity of dog photographs to the word, with three tenths 33 % (cat: 74 and 10 %).
+MAX_DENSITY = 0.30
 
 Wishes = list[tuple[int, float]]  # (feature, claim), the largest claim first
 
@@ -134,24 +137,15 @@ def _wishes(
     # What a feature can add to the similarity with the text: its text activation times how strong
     # it gets in images. A feature that only texts use has no claim.
     weight = torch.from_numpy(atlas.p99 * (atlas.density <= MAX_DENSITY))
-    shown = atlas.concepts or {}
-    ranked = {
-        concept: _ranking(code * weight, shown.get(concept, ()), limit)
-        for concept, code in text_code.items()
-    }
+    ranked = {concept: _ranking(code * weight, limit) for concept, code in text_code.items()}
     return {i: ranked[concept] for i, concept in concepts.items()}
 
 
-def _ranking(claim: Tensor, shown: Sequence[int], limit: int) -> Wishes:
-    """At most `limit` features: `shown`, then those with the largest positive claims (features,).
-
-    Claims alone decide who gets a feature that two concepts want, so they are told of `shown` too.
-    """
-    rest = claim.clone()
-    rest[list(shown)] = 0
-    order = rest.argsort(descending=True, stable=True)[:limit]
-    ranked = [*shown, *order[rest[order] > 0].tolist()][:limit]
-    return [(feature, float(claim[feature])) for feature in ranked]
+def _ranking(claim: Tensor, limit: int) -> Wishes:
+    """The largest `limit` of the positive entries of (features,), largest first, ties by index."""
+    order = claim.argsort(descending=True, stable=True)[:limit]
+    order = order[claim[order] > 0]
+    return list(zip(order.tolist(), claim[order].tolist(), strict=True))
 
 
 def _share_out(edits: Sequence[Edit], wishes: dict[int, Wishes]) -> dict[int, list[int]]:

@@ -4,7 +4,7 @@ A model that has seen swapped, thinned and amplified codes in training takes a s
 photograph's. What each brings is measured by ``python -m bench.captioner_ablation``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,8 @@ from vlm.concept_swaps import Swap
 from vlm.concepts import resolve
 from vlm.edits import Edit
 
-# Ablated activation, in p99 summed over the features, below which the thing was hardly in the code:
-# in the photograph as a whole or, if it has cells, in the cell that has most of it.
-LEAST_TAKEN, LEAST_TAKEN_OF_CELLS = 0.25, 0.5
+# Ablated activation, in p99 summed over the features, below which the thing was hardly in the code.
+LEAST_TAKEN = 0.25
 _SHARES = ("swap", "suppress", "insert", "dropout", "dropped", "amplify", "amplified")
 
 
@@ -96,15 +95,13 @@ class CodeEditor:
             resolved = resolve(self._edits(swap, random), self.atlas, self._encode)
         except SparsightError:
             return None
-        if swap.source is not None and not self._takes(codes, resolved[0].features):
-            return None
-        return apply_edits(codes, resolved)[0].codes
-
-    def _takes(self, codes: Codes, features: Sequence[int]) -> bool:
-        """Whether ablating the features takes more than hardly anything from the codes of one image."""
-        scale = torch.from_numpy(self.atlas.p99[list(features)]).clamp(min=1e-6)
-        sums = (codes.columns(features) / scale).sum(1)  # (1 + cells,)
-        return bool(sums[0] >= LEAST_TAKEN or (sums[1:] >= LEAST_TAKEN_OF_CELLS).any())
+        edited, applied = apply_edits(codes, resolved)
+        taken = sum(
+            done.before / max(float(self.atlas.p99[done.feature]), 1e-6)
+            for done in applied
+            if done.op == "ablate"
+        )
+        return None if swap.source is not None and taken < LEAST_TAKEN else edited.codes
 
     def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
         k = int(self.shares.ks[random.integers(len(self.shares.ks))])

@@ -1,13 +1,17 @@
 """The language model: a causal LM of transformers, LoRA merged in when it is used."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import safe_open
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sparse_encoder.errors import SparsightError
 from sparse_encoder.parts import ensure_part
 from sparse_encoder.wheel import Progress
 from vlm.any_llm import load_any, load_tokenizer, model_shape
@@ -44,8 +48,25 @@ def load_language_model(
 
 
 def with_adapter(model: Any, adapter: Path) -> Any:
-    """The model with the LoRA of `adapter` merged into its weights, float32."""
-    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    """The model with the LoRA of `adapter` merged into its weights, float32.
+
+    Raises SparsightError where the adapter's weights are not those of this model's layers: peft passes over keys
+    that it does not know, and the model would answer as if it had never been trained.
+    """
+    with warnings.catch_warnings():
+        # Of missing keys, which are refused below.
+        warnings.filterwarnings("ignore", "Found missing adapter keys")
+        tuned = PeftModel.from_pretrained(model, str(adapter))
+    with safe_open(adapter / SAFETENSORS_WEIGHTS_NAME, "pt") as file:
+        odd = set(file.keys()) ^ set(get_peft_model_state_dict(tuned))
+    if odd:
+        raise SparsightError(
+            f"the adapter {adapter} does not fit its language model: {len(odd)} weights are in one of them "
+            f"alone, {min(odd)} first; give the adapter that was trained with this model",
+            param="model",
+            code="bad_adapter",
+        )
+    merged: Any = tuned.merge_and_unload()
     return merged.eval().requires_grad_(False)
 
 

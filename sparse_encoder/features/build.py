@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from sparse_encoder.atlas import TABLE_FILE, VOCABULARY_FILE, FeatureAtlas, concept_codes
-from sparse_encoder.concept_features import CONCEPTS_FILE, MAX_DENSITY, ConceptFeatures
 from sparse_encoder.dataset import refuse_no_archive
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
@@ -29,7 +28,6 @@ from sparse_encoder.evaluation.modality import modality_scores
 from sparse_encoder.feature_search.neighbours import nearest_of_all, row_norms
 from sparse_encoder.features.coactivation import ROW_BLOCK, nearest_by_activation
 from sparse_encoder.features.columns import ImageColumns, read_columns
-from sparse_encoder.features.concept_choice import choose_concept_features
 from sparse_encoder.features.evidence import evidence_words
 from sparse_encoder.features.measures import measure_images
 from sparse_encoder.features.naming import Named, describe, name_features, text_only
@@ -53,7 +51,6 @@ class AtlasSettings:
     neighbours: int = 8  # a feature, by head and by activation each
     word_candidates: int = 12  # words a feature that are weighed against each other
     at_least: int = 3  # images that must be said to show a word before it is weighed
-    concept_images: int = 8  # images that must say a concept before its features are chosen on them
     most_images: int = 16_384  # that names are chosen on, and as many that they are tested on
     coactive_images: int = 2_048  # of those names are chosen on, for neighbours by activation
     texts: int = 4_096  # whose mean activation enters modality
@@ -154,11 +151,7 @@ class _Run:
             names=[name.words[0] if name.words else "" for name in named],
             runner_up=[name.words[1:] for name in named],
             name_score=np.array([name.activation for name in named], np.float32),
-            density=seen["density"],
-            p50=seen["p50"],
-            p90=seen["p90"],
-            p99=seen["p99"],
-            max=seen["max"],
+            **{key: seen[key] for key in ("density", "p50", "p90", "p99", "max")},
             modality=self._modality(seen, chosen_on),
             vocabulary=frozenset({*self.words, *vocabulary} - {""}),
             description=self._descriptions(named, seen["top_image"]),
@@ -175,7 +168,6 @@ class _Run:
             near_head=self._near_by_head(live),
             near_active=self._near_by_activation(chosen_on),
             doses=None,
-            concepts=self._concepts(seen, chosen_on),
         )
         return atlas, pictures
 
@@ -228,24 +220,6 @@ class _Run:
         said = [self.forms.said_in(texts) for texts in columns.texts]
         places = images_with(set(lemmas) - {""}, said, 1)
         return self.state.once("trust", lambda: trust_names(columns, places, lemmas))
-
-    def _concepts(self, seen: Arrays, columns: ImageColumns) -> ConceptFeatures | None:
-        spoken = self.forms.merged(self.words)
-        said = [self.forms.said_in(texts) for texts in columns.texts]
-        places = images_with(spoken, said, self.settings.concept_images)
-        density = torch.from_numpy(seen["density"])
-        return (
-            choose_concept_features(
-                columns,
-                places,
-                spoken,
-                self._encode,
-                torch.from_numpy(seen["p99"]),
-                (density > 0) & (density <= MAX_DENSITY),
-                lambda done: self.told("concepts", done, len(places)),
-            )
-            or None
-        )
 
     def _modality(self, seen: Arrays, columns: ImageColumns) -> "np.ndarray":
         texts = [text for said in columns.texts for text in said][: self.settings.texts]
@@ -312,10 +286,6 @@ def _put(atlas: FeatureAtlas, pictures: pa.Table, aside: Path, out: Path) -> Non
         atlas.remove_other_doses(out)
         pq.write_table(pictures, aside / TOP_FILE, compression="zstd")
         # The table of names last: where it is, all is there.
-        if atlas.concepts is None:
-            (out / CONCEPTS_FILE).unlink(missing_ok=True)
-        else:
-            os.replace(aside / CONCEPTS_FILE, out / CONCEPTS_FILE)
         for name in (TOP_FILE, VOCABULARY_FILE, TABLE_FILE):
             os.replace(aside / name, out / name)
     except OSError as error:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sparse_encoder.atlas import TABLE_FILE, VOCABULARY_FILE, FeatureAtlas, concept_codes
-from sparse_encoder.concept_features import CONCEPTS_FILE
 from sparse_encoder.errors import SparsightError
 
 
@@ -40,16 +39,6 @@ def test_a_saved_atlas_loads_equal(tmp_path: Path) -> None:
         TABLE_FILE,
         VOCABULARY_FILE,
     }
-
-
-def test_an_atlas_takes_its_concepts_along_and_drops_those_of_another(tmp_path: Path) -> None:
-    with_concepts = replace(an_atlas(), concepts={"dog": (4, 0)})
-    with_concepts.save(tmp_path)
-    assert FeatureAtlas.load(tmp_path).concepts == {"dog": (4, 0)}
-    assert with_concepts.scales_sha256 != an_atlas().scales_sha256  # doses are of these features
-    an_atlas().save(tmp_path)
-    assert FeatureAtlas.load(tmp_path).concepts is None
-    assert not (tmp_path / CONCEPTS_FILE).exists()
 
 
 def test_the_same_atlas_gives_the_same_bytes_at_any_time(

@@ -120,29 +120,6 @@ def test_a_concept_becomes_its_strongest_live_features(
     assert found.names == tuple(tiny_atlas.names[i] for i in features)
 
 
-@pytest.mark.parametrize(
-    ("k", "features"), [(1, (8,)), (2, (8, 0)), (3, (8, 0, 2)), (16, (8, 0, 2))]
-)
-def test_features_that_its_photographs_have_come_first_then_the_largest_claims(
-    k: int, features: tuple[int, ...], tiny_atlas: FeatureAtlas, fake_encode_text: Encode
-) -> None:
-    atlas = replace(tiny_atlas, concepts={"dog": (8,)})
-    (found,) = resolve([Edit("ablate", " Dog", k=k)], atlas, fake_encode_text)
-    assert found.features == features
-
-
-def test_a_feature_that_two_concepts_want_goes_by_claim_whatever_the_photographs_say(
-    tiny_atlas: FeatureAtlas, fake_encode_text: Encode
-) -> None:
-    edits = [Edit("ablate", "dog", k=1), Edit("clamp", "cat", k=1, value=1.0)]
-    (_, of_cat) = resolve(edits, tiny_atlas, fake_encode_text)
-    assert of_cat.features == (1,)
-    # Feature 1 is the strongest of "cat"; dogs that are said to have it must take another.
-    atlas = replace(tiny_atlas, concepts={"dog": (1, 8)})
-    of_dog, of_cat = resolve(edits, atlas, fake_encode_text)
-    assert (of_dog.features, of_cat.features) == ((8,), (1,))
-
-
 def test_a_name_of_the_atlas_is_a_concept_though_its_words_are_unknown(
     tiny_atlas: FeatureAtlas, fake_encode_text: Encode
 ) -> None:

@@ -1,6 +1,5 @@
 """Codes with features dropped and amplified: what may change, and that nothing is drawn for nothing."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
-from vlm.concept_swaps import Swap, Thing
-from vlm.edited_codes import CodeEditor, EditShares, disturbed
+from vlm.edited_codes import EditShares, disturbed
 
 NONE = EditShares(swap=0.0)
 
@@ -67,34 +63,6 @@ def test_about_the_asked_share_of_features_is_dropped_and_amplified() -> None:
     assert len(dropped.index) == pytest.approx(9_000, rel=0.02)
     grown = disturbed(codes, replace(NONE, amplify=1.0, amplified=0.2), random)
     assert int((grown.value > 1).sum()) == pytest.approx(2_000, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("whole", "cell", "happens"),
-    [
-        (0.0, 0.0, False),
-        (0.2, 0.4, False),
-        (0.3, 0.0, True),
-        (0.0, 0.6, True),
-    ],
-)
-def test_a_thing_is_taken_away_only_where_the_codes_have_some_of_it(
-    whole: float,
-    cell: float,
-    happens: bool,
-    tiny_atlas: FeatureAtlas,
-    fake_encode_text: Callable[[list[str]], Tensor],
-) -> None:
-    rows = torch.zeros(5, tiny_atlas.n_features)
-    rows[:, 7] = 1.0  # something else
-    rows[0, 0], rows[3, 0] = torch.tensor([whole, cell]) * float(tiny_atlas.p99[0])
-    codes = Codes.from_dense(rows, (2, 2))
-    editor = CodeEditor(tiny_atlas, fake_encode_text, NONE)
-    swap = Swap(Thing("dog", "dogs", "animal"), None, "An animal.")
-    edited = editor.swapped(codes, swap, np.random.default_rng(0))
-    assert (edited is not None) == happens
-    if edited is not None:
-        assert not edited.dense()[:, 0].any() and torch.equal(edited.dense()[:, 7], rows[:, 7])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.train import train_encoder
 from tests.tiny_model import write_tiny_data
+from vlm.pipeline import Pipeline
 from vlm.train_run import train_vlm
 
 
@@ -100,6 +101,9 @@ def test_weights_that_peft_would_pass_over_are_refused(
     copytree(model, odd)
     path = odd / "adapter/adapter_model.safetensors"
     save_file({f"x.{k}": v for k, v in load_file(path).items()}, path)
+    with pytest.raises(SparsightError, match="does not fit its language model") as refused:
+        Pipeline.load(odd)  # never the model without its training
+    assert refused.value.code == "bad_adapter"
     with pytest.raises(SparsightError, match="other weights"):
         train_vlm("tiny", data, tmp_path / "out", {"start_from": str(odd)})
     assert "start_from" in json.loads((tmp_path / "out/config.json").read_text())["vlm_run"]

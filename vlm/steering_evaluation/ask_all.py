@@ -70,5 +70,5 @@ def ask_all(
         unrelated,
         composition(bench, strength_of, sizes.images) if whole else [],
         left_and_right(bench, strength_of, sizes.images) if whole else [],
-        paper_grid(subjects, atlas, sbert, sizes.images, SUBJECT_PROMPT),
+        paper_grid(subjects, atlas, rivals.random.encode_text, sbert, sizes.images, SUBJECT_PROMPT),
     )

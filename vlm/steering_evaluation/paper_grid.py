@@ -4,14 +4,17 @@ Of each photograph the label's K features are set to 0 and those of another labe
 SS, an absolute activation. Asked for the main subject; judged by SBERT and the corruption rules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.errors import SparsightError
 from vlm.answer_batches import Question, Sample
-from vlm.edits import Edit
+from vlm.concepts import resolve
+from vlm.edits import MAX_DOSE, Edit
 from vlm.mention import Lexicon, pair_is_valid
 from vlm.rate import Rate
 from vlm.steering_evaluation.photographs import drawn
@@ -31,6 +34,7 @@ class GridCell:
     scores: SoftScores
     success: Rate  # by words and both criteria, which the paper does not have
     corrupt: dict[str, Rate]  # by rule, and "any"
+    n_refused: int  # photographs left out, for SS is above the largest dose of a feature
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -38,6 +42,7 @@ class GridCell:
             "ss": {"value": self.ss, "unit": "raw"},
             **self.scores.to_json(),
             "success": self.success.to_json(),
+            "refused": self.n_refused,
             "corrupt": {rule: rate.to_json() for rule, rate in self.corrupt.items()},
         }
 
@@ -68,16 +73,41 @@ class PaperGrid:
 
 
 def paper_grid(
-    bench: Bench, atlas: FeatureAtlas, sbert: Sbert, n_images: int, prompt: str
+    bench: Bench,
+    atlas: FeatureAtlas,
+    encode_text: Callable[[list[str]], Tensor],
+    sbert: Sbert,
+    n_images: int,
+    prompt: str,
 ) -> PaperGrid:
     """bench: with labelled photographs, asked `prompt`. n_images: drawn, the same for every cell."""
     wishes, n_dropped = label_swaps(bench, n_images)
     cells = []
     for k in KS:
         for ss in STRENGTHS:
-            trials = bench.tried(f"paper, K {k}, SS {ss:g}", wishes, absolute(k, ss, prompt))
-            cells.append(_cell(k, ss, trials, sbert))
+            way = absolute(k, ss, prompt)
+            able = [w for w in wishes if _is_allowed(way, w, bench, ss, atlas, encode_text)]
+            trials = bench.tried(f"paper, K {k}, SS {ss:g}", able, way)
+            cells.append(_cell(k, ss, trials, sbert, len(wishes) - len(able)))
     return PaperGrid(tuple(cells), len(wishes), n_dropped, ss_in_p99(atlas))
+
+
+def _is_allowed(
+    way: Way,
+    wish: Wish,
+    bench: Bench,
+    ss: float,
+    atlas: FeatureAtlas,
+    encode_text: Callable[[list[str]], Tensor],
+) -> bool:
+    """Whether the product carries the wish out: SS is absolute, and a dose has a limit in p99."""
+    if ss <= MAX_DOSE * atlas.p99[~atlas.dead].min():
+        return True  # of any feature
+    try:
+        resolve(way(wish, bench.photographs.samples[wish.image]).edits, atlas, encode_text)
+    except SparsightError:
+        return False
+    return True
 
 
 def label_swaps(bench: Bench, n_images: int) -> tuple[list[Wish], int]:
@@ -134,11 +164,12 @@ def _tell_apart(bench: Bench, one: str, other: str) -> bool:
     return pair_is_valid(a, bench.lexicons[other])
 
 
-def _cell(k: int, ss: float, trials: Sequence[Trial], sbert: Sbert) -> GridCell:
+def _cell(k: int, ss: float, trials: Sequence[Trial], sbert: Sbert, n_refused: int) -> GridCell:
     return GridCell(
         k,
         ss,
         soft_scores(trials, sbert),
         Rate.of([t.success for t in trials]),
         corrupt_by_rule(trials),
+        n_refused,
     )

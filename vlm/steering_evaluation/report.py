@@ -132,7 +132,7 @@ class SteeringReport:
         }
 
     def table(self) -> str:
-        """Text: the bars, then each task beside its baselines."""
+        """Text: the bars, each task beside its baselines, how far the judges agree."""
         rows: list[tuple[str, ...]] = [
             ("task", "way", "success", "corrupt", "retained", "strength")
         ]
@@ -150,6 +150,8 @@ class SteeringReport:
                 *(str(bar) for bar in self.bars),
                 "",
                 *aligned(rows),
+                "",
+                *(f"{one.task}: words and SBERT {one.agreement}" for one in self.judging),
             ]
         )
 

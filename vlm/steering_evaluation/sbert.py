@@ -142,6 +142,13 @@ class Agreement:
     share: float | None
     kappa: float | None  # None where a judge gives one verdict only, or nothing was judged
 
+    def __str__(self) -> str:
+        """ "agree on 93 % of 96 answers (kappa 0.81)"."""
+        if self.share is None:
+            return "judged no answer"
+        kappa = "undefined" if self.kappa is None else f"{self.kappa:.2f}"
+        return f"agree on {100 * self.share:.0f} % of {self.n} answers (kappa {kappa})"
+
     def to_json(self) -> dict[str, float | int | None]:
         return dict(vars(self))
 

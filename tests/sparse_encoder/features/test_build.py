@@ -1,6 +1,5 @@
 """The whole build on tiny shards: stopped anywhere it ends the same, and bad input is refused."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 
 from sparse_encoder.atlas import TABLE_FILE, VOCABULARY_FILE, FeatureAtlas
 from sparse_encoder.codes import Codes
-from sparse_encoder.concept_features import CONCEPTS_FILE
 from sparse_encoder.dataset import read_samples
 from sparse_encoder.doses import Doses
 from sparse_encoder.encoder import EncoderConfig, SparseEncoder
@@ -91,7 +89,7 @@ def test_a_stopped_build_goes_on_to_the_very_bytes_of_an_unbroken_one(
     assert not (tmp_path / "broken" / TABLE_FILE).exists()
     build(encoder, shards, tmp_path / "broken")
     assert files(tmp_path / "broken") == files(tmp_path / "whole")
-    assert set(files(tmp_path / "whole")) == {TABLE_FILE, VOCABULARY_FILE, TOP_FILE, CONCEPTS_FILE}
+    assert set(files(tmp_path / "whole")) == {TABLE_FILE, VOCABULARY_FILE, TOP_FILE}
 
 
 def test_a_state_file_that_is_half_written_is_made_again(
@@ -192,7 +190,6 @@ def test_images_without_captions_leave_every_name_unverified(
     assert np.isnan(atlas.trust_auc).all()
     again = FeatureAtlas.load(tmp_path / "out", fingerprint=FINGERPRINT)
     assert again.trust == atlas.trust
-    assert again.concepts is None
 
 
 def test_a_new_atlas_removes_doses_that_were_measured_with_another(
@@ -204,15 +201,6 @@ def test_a_new_atlas_removes_doses_that_were_measured_with_another(
     assert FeatureAtlas.load(tmp_path / "out").doses is not None  # the same atlas again
     build(encoder, shards[:2], tmp_path / "out", overwrite=True)
     assert FeatureAtlas.load(tmp_path / "out").doses is None
-
-
-def test_a_build_without_concepts_leaves_none_of_an_earlier_one(
-    encoder: SparseEncoder, shards: list[Path], tmp_path: Path
-) -> None:
-    assert build(encoder, shards, tmp_path / "out").concepts
-    settings = replace(SETTINGS, concept_images=1000)
-    build(encoder, shards, tmp_path / "out", settings=settings, overwrite=True)
-    assert not (tmp_path / "out" / CONCEPTS_FILE).exists()
 
 
 def test_words_of_another_language_can_name_features(

@@ -164,6 +164,16 @@ def test_the_paper_grid_has_every_cell_and_success_only_where_the_rule_obeys(
     assert cells[2, 8.0].success.value == cells[4, 2.0].success.value == 0
 
 
+def test_the_judges_agreement_is_printed(
+    found: tuple[SteeringReport, Path, list[Standing]],
+) -> None:
+    report = found[0]
+    assert [one.task for one in report.judging] == ["insertion", "suppression", "replacement"]
+    for one in report.judging:
+        assert one.agreement.n > 0
+        assert f"{one.task}: words and SBERT {one.agreement}" in report.table()
+
+
 def test_the_time_left_comes_to_nothing_at_the_end(
     found: tuple[SteeringReport, Path, list[Standing]],
 ) -> None:
