@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -31,9 +31,11 @@ from vlm.packing import IGNORED, Branch, Row, pack
 from vlm.projector import Projector, ProjectorConfig
 from vlm.train_config import VlmRun
 from vlm.training_rows import RowMaker
+from vlm.tuning.captioner import with_lora
+from vlm.tuning.config import LoraShape
 
 log = logging.getLogger(__name__)
-LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Tokens a forward pass: more is not faster on two cores; a GPU wants large passes.
 GROUP_TOKENS = {"cpu": 1200, "cuda": 12_000}
 SAVE_EVERY = 180.0  # seconds between checkpoints
@@ -50,10 +52,8 @@ class Captioner:
         self.bf16 = run.precision == "bf16" or (run.precision == "auto" and quick)
         if self.bf16:
             model = model.to(torch.bfloat16)
-        lora = LoraConfig(
-            r=run.rank, lora_alpha=2 * run.rank, target_modules=LORA_TARGETS, lora_dropout=0.0
-        )
-        self.model: Any = get_peft_model(model, lora).to(self.device)
+        lora = LoraShape(run.rank, 2 * run.rank, LORA_TARGETS)
+        self.model: Any = with_lora(model, lora).to(self.device)
         self.projector = Projector(
             ProjectorConfig(features, model.config.hidden_size, grid, run.groups)
         ).to(self.device)

@@ -15,7 +15,15 @@ from sparse_encoder.trunk_cache import CachedImages
 from vlm.concept_swaps import SwapTable
 from vlm.edited_codes import CodeEditor, EditShares, disturbed
 from vlm.packing import Branch, Row
-from vlm.template import DEFAULT_PROMPT, SUBJECT_PROMPT, ImagePart, Message, TextPart, chat_pieces
+from vlm.template import (
+    DEFAULT_PROMPT,
+    SUBJECT_PROMPT,
+    ImagePart,
+    Message,
+    TextPart,
+    chat_pieces,
+    end_of_turn,
+)
 from vlm.text_codes import TextCodes
 
 _LABEL_CAPTIONS = ("A {}.", "A photo of a {}.")
@@ -46,7 +54,7 @@ class RowMaker:
         self.swaps = swaps
         self.edits = edits
         self.editor = CodeEditor(atlas, encoder.encode_texts, edits)
-        self._end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+        self._end = end_of_turn(tokenizer)
         self._pieces: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         kinds = [_kind(s) for s in images.samples]
         self.by_kind = {

@@ -1,15 +1,21 @@
 """Both training commands on small real shards: the loss falls, runs resume, checkpoints reload."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.doses import Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.train import train_encoder
 from tests.tiny_model import photo, write_tiny_data
+from vlm.language_model import tiny_tokenizer
 from vlm.pipeline import Pipeline, caption_request
-from vlm.train_config import vlm_run
+from vlm.train import Captioner
+from vlm.train_config import PRESETS, vlm_run
 from vlm.train_run import train_vlm
 
 
@@ -103,3 +109,30 @@ def test_bad_settings_are_refused_by_name(settings: dict[str, object], word: str
 def test_missing_data_is_named(tmp_path: Path, encoder_folder: Path) -> None:
     with pytest.raises(SparsightError, match="no shard matches"):
         train_vlm("tiny", tmp_path / "none", tmp_path / "x", {}, encoder_folder=encoder_folder)
+
+
+def test_a_language_model_without_the_layers_that_lora_is_put_on_is_refused_with_those_it_has(
+    tmp_path: Path,
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    config = GPT2Config(vocab_size=264, n_positions=64, n_embd=32, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    run = replace(PRESETS["tiny"], llm=str(tmp_path))
+    with pytest.raises(SparsightError, match="named q_proj.*it has c_attn"):
+        Captioner(run, 64, (3, 3))
+
+
+def test_the_atlas_of_the_encoders_folder_is_taken_over_without_its_doses(
+    data: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_vlm("tiny", data, first, {"steps": 1}, encoder_folder=encoder_folder)
+    atlas = FeatureAtlas.load(first / "features")
+    named = replace(atlas, names=[f"my feature {i}" for i in range(atlas.n_features)])
+    doses = Doses(named.fingerprint, named.scales_sha256, {}, ())
+    replace(named, doses=doses).save(first / "features")
+    train_vlm("tiny", data, second, {"steps": 2}, encoder_folder=first)
+    taken = FeatureAtlas.load(second / "features")
+    assert taken.names == named.names and taken.doses is None
+    assert taken.fingerprint == Pipeline.load(second).fingerprint != named.fingerprint

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from trials import trial
+from trials import WORDS, embed, trial
 
 from vlm.mention import Lexicon
 from vlm.steering_evaluation.sbert import (
@@ -16,14 +15,6 @@ from vlm.steering_evaluation.sbert import (
     best_threshold,
     soft_scores,
 )
-
-WORDS = ("dog", "cat", "bus")
-
-
-def embed(texts: list[str]) -> Tensor:
-    """One axis a known word, a last one for all others."""
-    rows = [[float(word in text.lower()) for word in WORDS] for text in texts]
-    return torch.tensor([[*row, 0.2] for row in rows])
 
 
 def test_a_text_is_embedded_once() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fake_captioner import FEATURES_OF, fake_request, fake_sample
+from trials import embed, trial
 
 from sparse_encoder.codes import Codes
 from sparse_encoder.image import DecodedImage
@@ -16,7 +17,8 @@ from vlm.edits import Edit
 from vlm.mention import Lexicon
 from vlm.steering_evaluation.answer_book import KeptAnswer
 from vlm.steering_evaluation.photographs import Photographs
-from vlm.steering_evaluation.side_effects import no_op
+from vlm.steering_evaluation.sbert import Sbert
+from vlm.steering_evaluation.side_effects import mean_drift, no_op
 from vlm.steering_evaluation.wishes import Bench
 from vlm.verdicts import Judge
 
@@ -66,3 +68,14 @@ def test_only_edits_without_an_active_feature_are_held_to_change_nothing(
 ) -> None:
     found = no_op(bench(), pipeline, make_request=fake_request)
     assert (found.n, found.same_codes, found.same_answers) == counts
+
+
+def test_drift_is_the_mean_move_towards_labels_that_the_edit_does_not_name() -> None:
+    sbert = Sbert(embed)
+    still, moved = trial(True, after="A dog."), trial(True, after="A bus.")
+    labels = ["bus", "dog", "cat"]  # "cat" is the target and counts for nothing
+    assert mean_drift([still], labels, sbert, 0) == 0
+    alone = mean_drift([moved], labels, sbert, 0)
+    assert alone == pytest.approx(sbert.drift("A dog.", "A bus.", ["bus", "dog"])) and alone > 0
+    assert mean_drift([still, moved], labels, sbert, 0) == pytest.approx(alone / 2)
+    assert mean_drift([], labels, sbert, 0) == 0

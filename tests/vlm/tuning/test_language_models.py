@@ -13,12 +13,16 @@ from transformers import (
     Qwen3Config,
 )
 
+from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from tests.tiny_model import photo
 from vlm.language_model import load_language_model, tiny_tokenizer
-from vlm.packing import IGNORED, SOFT
+from vlm.packing import IGNORED, SOFT, Branch, Row, pack
 from vlm.pipeline import Pipeline, caption_request
+from vlm.projector import Projector, ProjectorConfig
 from vlm.template import ImagePart, Message, TextPart, chat_pieces, end_of_turn
+from vlm.tuning.captioner import TunedCaptioner
+from vlm.tuning.config import LoraShape
 from vlm.tuning.rows import RowLayout
 from vlm.tuning.run import tune
 
@@ -87,6 +91,25 @@ def write_llm(folder: Path, family: str, weights: bool = True) -> str:
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_captions_that_share_a_prefix_have_the_losses_that_they_have_alone(
+    family: str, tmp_path: Path
+) -> None:
+    llm, _ = load_language_model(write_llm(tmp_path, family))
+    captioner = TunedCaptioner(llm, Projector(ProjectorConfig(64, 32, (3, 3))), LoraShape(rank=2))
+    torch.manual_seed(0)
+    codes = Codes.from_dense(torch.rand(10, 64), (3, 3))
+    soft = captioner.projector(codes)
+    branches = (Branch((30,), (40, 41, 2)), Branch((30,), (50, 2)), Branch((30, 31), (60, 61, 62)))
+
+    def loss(*answers: Branch) -> torch.Tensor:
+        row = Row(codes, (3, 4), (20, 21, 22), answers)
+        return captioner.loss_of(soft[0], pack([row], [soft.shape[1]]))
+
+    alone = torch.stack([loss(branch) for branch in branches]).sum()
+    torch.testing.assert_close(loss(*branches), alone, atol=1e-3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", TEMPLATES)

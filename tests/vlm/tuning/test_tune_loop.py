@@ -172,6 +172,7 @@ def test_stage_one_leaves_the_language_model_as_it_was(case: Data, tmp_path: Pat
     "options",
     [
         {"lora__rslora": True, "lora__alpha": 8.0},
+        {"lora__dora": True},
         {"lora__targets": ["q_proj", "v_proj"]},
         {"precision": "bf16", "edits__swap": 1.0, "stage1__conversations": 0.0},
         {"stage2__samples": 0, "stage2__epochs": 1.0, "stage2__conversations": 1.0},
@@ -185,6 +186,7 @@ def test_options_train_to_a_model_that_loads(
     AcceleratorState._reset_state(True)
     shape = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert shape["use_rslora"] == options.get("lora__rslora", False)
+    assert shape["use_dora"] == options.get("lora__dora", False)
     assert set(options.get("lora__targets", ["q_proj", "down_proj"])) <= {*shape["target_modules"]}
     assert len(losses) == (3 if "stage2__epochs" in options else 8)
     Pipeline.load(tmp_path)
@@ -196,16 +198,30 @@ def test_concepts_are_swapped_in_codes_and_captions(
     from vlm.edited_codes import CodeEditor
 
     made: list[Any] = []
-    swapped = CodeEditor.swapped
+    trained_on: list[bool] = []
+    swapped, edited = CodeEditor.swapped, Tuner._edited
 
     def watch(self: CodeEditor, codes: Any, swap: Any, random: Any) -> Any:
-        made.append(swap)
-        return swapped(self, codes, swap, random)
+        made.append((swap, swapped(self, codes, swap, random)))
+        return made[-1][1]
+
+    def watch_rows(self: Tuner, sample: Any, images: list[Any]) -> Any:
+        n = len(made)
+        codes, rows = edited(self, sample, images)
+        is_swapped = len(made) > n and made[-1][1] is not None
+        if is_swapped:  # both, or neither
+            assert codes[0] is made[-1][1] and list(rows) == [sample.swap[1]]
+        else:
+            assert all(one is other for one, other in zip(codes, images, strict=True))
+            assert list(rows) == list(sample.rows)
+        trained_on.append(is_swapped)
+        return codes, rows
 
     monkeypatch.setattr(CodeEditor, "swapped", watch)
-    case.tune(tmp_path, edits__swap=1.0)
-    assert len(made) > 10
-    assert all(swap.source.name not in swap.caption for swap in made if swap.target)
+    monkeypatch.setattr(Tuner, "_edited", watch_rows)
+    case.tune(tmp_path, edits__swap=1.0, edits__dropout=0.0, edits__amplify=0.0)
+    assert len(made) > 10 and any(trained_on) and not all(trained_on)
+    assert all(swap.source.name not in swap.caption for swap, _ in made if swap.target)
 
 
 def test_a_dense_encoder_is_tuned_for_comparison_and_not_steered(
