@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,8 @@ def write_model(
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     atlas = FeatureAtlas.load(out / "features")
-    values = {field.name: getattr(atlas, field.name) for field in fields(FeatureAtlas)}
-    stamped = {**values, "fingerprint": read_model(out).fingerprint}
-    FeatureAtlas(**stamped).save(out / "features")
+    # Doses, if the encoder's model had any, were measured with another captioner.
+    replace(atlas, fingerprint=read_model(out).fingerprint, doses=None).save(out / "features")
 
 
 def encoder_folder(given: Path | None, start_from: str) -> Path:

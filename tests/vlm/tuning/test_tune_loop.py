@@ -17,6 +17,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.doses import Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.metrics import read_metrics
 from sparse_encoder.pretrain.state import newest_checkpoint
@@ -222,6 +224,19 @@ def test_concepts_are_swapped_in_codes_and_captions(
     case.tune(tmp_path, edits__swap=1.0, edits__dropout=0.0, edits__amplify=0.0)
     assert len(made) > 10 and any(trained_on) and not all(trained_on)
     assert all(swap.source.name not in swap.caption for swap, _ in made if swap.target)
+
+
+def test_a_run_on_the_encoder_of_a_calibrated_model_leaves_its_doses_behind(
+    case: Data, tmp_path: Path
+) -> None:
+    short = {"stage1__samples": 8, "stage2__samples": 8}
+    case.tune(tmp_path / "first", **short)
+    atlas = FeatureAtlas.load(tmp_path / "first" / "features")
+    Doses(atlas.fingerprint, atlas.scales_sha256, {}, ()).save(tmp_path / "first" / "features")
+    case.data["encoder"] = tmp_path / "first"
+    case.tune(tmp_path / "second", **short)
+    assert Pipeline.load(tmp_path / "first").atlas.doses is not None
+    assert Pipeline.load(tmp_path / "second").atlas.doses is None
 
 
 def test_a_dense_encoder_is_tuned_for_comparison_and_not_steered(
