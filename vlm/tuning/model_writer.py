@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from sparse_encoder.any_encoder import TOWERS, AnyEncoder
-from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.encoder import WEIGHTS, SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.model_folder import find_model
@@ -20,8 +18,8 @@ from sparse_encoder.towers.hub import export
 from sparse_encoder.wheel import file_sha256
 from vlm.any_llm import IN_MODEL
 from vlm.llm_part import LLM_PART
-from vlm.model_folder import read_model
 from vlm.projector_file import PROJECTOR
+from vlm.train_run import stamp
 from vlm.tuning.captioner import TunedCaptioner
 from vlm.tuning.config import TuneRun
 
@@ -97,9 +95,7 @@ def write_model(
         "vlm_run": run.to_json(),
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    atlas = FeatureAtlas.load(out / "features")
-    # Doses, if the encoder's model had any, were measured with another captioner.
-    replace(atlas, fingerprint=read_model(out).fingerprint, doses=None).save(out / "features")
+    stamp(out)
 
 
 def encoder_folder(given: Path | None, start_from: str) -> Path:
