@@ -93,11 +93,14 @@ def _edit_image(
     before = rows.columns(touched)  # (1 + cells, touched)
     masks = _masks(rows, dict(zip(touched, before[1:].T, strict=True)), here, rule)
     after, applied = before.clone(), []
+    removed = torch.zeros_like(before)
     for (i, item), mask in zip(here, masks, strict=True):
         columns = [place[feature] for feature in item.features]
         old = after[:, columns]  # (1 + cells, features of this edit)
         new = _edit_columns(old, item, mask)
         after[:, columns] = new
+        if item.edit.op == "ablate":
+            removed[:, columns] += old - new
         is_scale = item.edit.op == "scale"
         moved = (new[1:] != old[1:]).sum(0).tolist()
         applied += [
@@ -123,7 +126,21 @@ def _edit_image(
     if not len(changed):
         return None, applied
     features = tuple(touched[j] for j in changed.tolist())
-    return Change(features, before[:, changed], after[:, changed]), applied
+    removed = _with_nothing_in_its_place(removed, before, after)[:, changed]
+    taken = removed if removed.any() else None
+    return Change(features, before[:, changed], after[:, changed], taken), applied
+
+
+def _with_nothing_in_its_place(removed: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """What ablations took, less in each row by the share that other edits put in. All (1 + cells, n).
+
+    A dog in the place of a cat hides what is left of the cat by itself; and to be pushed away from
+    the cat is to be pushed away from the dog too, for much of one is in the other.
+    """
+    raised = (after - before).clamp(min=0).sum(1)
+    taken = removed.sum(1)
+    share = torch.where(taken > 0, raised / taken.clamp(min=1e-12), torch.ones_like(taken))
+    return removed * (1 - share).clamp(min=0)[:, None]
 
 
 def _edit_columns(old: Tensor, item: ResolvedEdit, mask: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ from vlm.decoding import Chosen, decode
 from vlm.guide import Guides
 from vlm.language_model import embed
 from vlm.model_folder import DEFAULT_MODEL, read_model
-from vlm.projector import Projector, ProjectorConfig
-from vlm.projector_file import load_projector
+from vlm.projector import Projector
+from vlm.projector_file import load_projector, projector_config
 from vlm.receipt import Receipt
 from vlm.request import Request, caption_request
 from vlm.sae_steering import read_features
@@ -93,11 +93,11 @@ class Pipeline(Steerer):
             FeatureAtlas.load(folder.path / "features", fingerprint=folder.fingerprint),
             load_projector(
                 folder.path,
-                ProjectorConfig(
+                projector_config(
+                    folder.config["projector"],
                     read_features(encoder),
                     llm.config.hidden_size,
                     encoder.grid,
-                    tuple(folder.config["projector"]["groups"]),
                 ),
             ),
             llm,

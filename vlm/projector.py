@@ -2,9 +2,11 @@
 
 Its first layer sums the rows of the active features only (sparse_linear.py). Means over a group of
 cells are taken after that layer, which is linear, so the result equals projecting the mean code; and
-an edited code has the sums of the photograph's plus what the changed columns add.
+an edited code has the sums of the photograph's plus what the changed columns add. What an ablation took
+may count more than once there (`ProjectorConfig.removal`).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
 from vlm.changes import Change
 from vlm.sparse_linear import sparse_linear
 
@@ -24,14 +27,27 @@ class ProjectorConfig:
     hidden: int  # of the language model
     grid: tuple[int, int] = (9, 9)  # cells of an image
     groups: tuple[int, int] = (3, 3)  # the cells are averaged into this many tokens
+    # How many times more than the code says an ablated activation is taken off the first layer's sums.
+    # Some sixty features of a photograph hold its dog: without the four that an edit sets to 0 the
+    # language model still sees one. 0: an ablation is no more than zeros in the code.
+    removal: float = 0.0
 
     def __post_init__(self) -> None:
+        check_removal(self.removal)
         if any(g % n for g, n in zip(self.grid, self.groups, strict=True)):
             raise ValueError(f"grid {self.grid} cannot be cut into {self.groups} equal groups")
 
     @property
     def n_tokens(self) -> int:
         return 1 + self.groups[0] * self.groups[1]
+
+
+def check_removal(removal: float) -> None:
+    """Raises SparsightError for what is no removal."""
+    if not 0 <= removal < math.inf:
+        raise SparsightError(
+            f"removal={removal}: expected a finite number from 0 up", param="removal"
+        )
 
 
 class Projector(nn.Module):
@@ -68,7 +84,10 @@ class Projector(nn.Module):
 
     def sums_of_change(self, change: Change, grid: tuple[int, int]) -> Tensor:
         """What a change adds to the `sums` of its image, (1, 1 + groups, hidden)."""
-        moved = (change.after - change.before).to(self.first.dtype)[None]  # (1, 1 + cells, changed)
+        moved = change.after - change.before  # (1 + cells, changed)
+        if change.removed is not None:
+            moved = moved - self.config.removal * change.removed
+        moved = moved.to(self.first.dtype)[None]
         return self._tokens(moved, grid) @ self.first[list(change.features)]
 
     def finish(self, sums: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The projector of a model folder."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -8,6 +9,19 @@ from sparse_encoder.errors import SparsightError
 from vlm.projector import Projector, ProjectorConfig
 
 PROJECTOR = "projector.safetensors"
+
+
+def projector_entry(groups: tuple[int, int], removal: float) -> dict[str, Any]:
+    """What ``config.json`` says of a projector, under ``projector``."""
+    return {"groups": list(groups), **({"removal": removal} if removal else {})}
+
+
+def projector_config(
+    entry: dict[str, Any], features: int, hidden: int, grid: tuple[int, int]
+) -> ProjectorConfig:
+    """Sizes of a projector from `projector_entry` and what it stands between."""
+    groups = tuple(entry["groups"])
+    return ProjectorConfig(features, hidden, grid, groups, float(entry.get("removal", 0.0)))
 
 
 def load_projector(folder: Path, config: ProjectorConfig) -> Projector:

@@ -3,7 +3,8 @@
 JSON, version 1: ``fingerprint`` of the model, ``images`` (sha256 of the bytes of each), the
 ``steering`` as it was asked for, ``edits`` (one a feature and image, with doses and activations of
 the global code), ``reach`` (the rule of reach.py), ``norms`` of the global codes, ``warnings``, and
-``codes_sha256`` of the codes and what was changed in them; ``recipes``, where there were any, with the edits that each
+``codes_sha256`` of the codes and what was changed in them; ``removal``, where something was ablated and
+the model's projector counts that more than once, by how many times more; ``recipes``, where there were any, with the edits that each
 brought; ``calibration``, where the model had one, the digest of its doses. Floats are written in
 full, so equal means equal to the bit.
 """
@@ -29,7 +30,7 @@ KEYS = (
     "version", "fingerprint", "images", "steering", "edits", "reach", "norms", "warnings",
     "codes_sha256",
 )  # fmt: skip
-OPTIONAL_KEYS = ("recipes", "calibration")
+OPTIONAL_KEYS = ("removal", "recipes", "calibration")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Receipt:
     warnings: tuple[str, ...] = ()
     recipes: tuple[RecipeUse, ...] = ()  # names; nothing that the codes depend on
     calibration: str | None = None  # of the doses that gave default doses and warnings
+    removal: float = 0.0  # of the projector, where something was ablated
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of the module's docstring."""
@@ -60,6 +62,7 @@ class Receipt:
             "norms": [{"before": before, "after": after} for before, after in self.norms],
             "warnings": list(self.warnings),
             "codes_sha256": self.codes_sha256,
+            **({"removal": self.removal} if self.removal else {}),
             **recipes,
             **({} if self.calibration is None else {"calibration": self.calibration}),
         }
@@ -108,6 +111,7 @@ class Receipt:
             calibration=(
                 None if calibration is None else typed(calibration, str, "receipt.calibration")
             ),
+            removal=typed(top.get("removal", 0.0), float, "receipt.removal"),
         )
 
 
@@ -122,8 +126,12 @@ def make_receipt(
     reach: Reach = DEFAULT_REACH,
     recipes: Sequence[RecipeUse] = (),
     calibration: str | None = None,
+    removal: float = 0.0,
 ) -> Receipt:
-    """The receipt of one request; `images` are sha256 digests, codes are None without images."""
+    """The receipt of one request; `images` are sha256 digests, codes are None without images.
+
+    removal: of the model's projector.
+    """
     return Receipt(
         fingerprint=fingerprint,
         images=tuple(images),
@@ -135,6 +143,7 @@ def make_receipt(
         warnings=tuple(warnings),
         recipes=tuple(recipes),
         calibration=calibration,
+        removal=removal if any(done.op == "ablate" for done in applied) else 0.0,
     )
 
 
@@ -156,6 +165,8 @@ class Steering(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def atlas(self) -> FeatureAtlas: ...
+    @property
+    def removal(self) -> float: ...
     def encode(self, images: Sequence[DecodedImage]) -> Codes: ...
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Steered: ...
 
@@ -193,6 +204,7 @@ def verify_receipt(
         warnings=steered.warnings if steered else (),
         recipes=claimed.recipes,
         calibration=claimed.calibration,
+        removal=pipeline.removal,
     )
     if recalibrated:  # its warnings of doses came from other curves
         claimed = replace(claimed, warnings=without_dose_warnings(claimed.warnings))
@@ -202,8 +214,9 @@ def verify_receipt(
 
 def _differences(at: str, claimed: object, rebuilt: object) -> list[str]:
     """One line for each place where two JSON trees differ."""
-    if isinstance(claimed, dict) and isinstance(rebuilt, dict) and claimed.keys() == rebuilt.keys():
-        pairs = [(f"{at}.{key}".lstrip("."), claimed[key], rebuilt[key]) for key in claimed]
+    if isinstance(claimed, dict) and isinstance(rebuilt, dict):
+        keys = [*claimed, *(key for key in rebuilt if key not in claimed)]
+        pairs = [(f"{at}.{key}".lstrip("."), claimed.get(key), rebuilt.get(key)) for key in keys]
     elif isinstance(claimed, list) and isinstance(rebuilt, list) and len(claimed) == len(rebuilt):
         both = enumerate(zip(claimed, rebuilt, strict=True))
         pairs = [(f"{at}[{i}]", one, other) for i, (one, other) in both]

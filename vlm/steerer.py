@@ -95,6 +95,11 @@ class Steerer:
     def n_features(self) -> int:
         return self.encoder.config.features
 
+    @property
+    def removal(self) -> float:
+        """How many times more than once an ablation counts; 0 where features are an autoencoder's."""
+        return 0.0 if self.reader else self.projector.config.removal
+
     def encode(self, images: Sequence[DecodedImage]) -> Codes:
         """Codes of the images in order; an image seen lately is not encoded again."""
         if not images:
@@ -190,6 +195,7 @@ class Steerer:
                 reach=self.reach,
                 recipes=asked.recipes,
                 calibration=calibration_of(self.atlas),
+                removal=self.removal,
             )
         read = steered.edited
         if self.reader is not None and request.codes is None:

@@ -55,7 +55,7 @@ class Captioner:
         lora = LoraShape(run.rank, 2 * run.rank, LORA_TARGETS)
         self.model: Any = with_lora(model, lora).to(self.device)
         self.projector = Projector(
-            ProjectorConfig(features, model.config.hidden_size, grid, run.groups)
+            ProjectorConfig(features, model.config.hidden_size, grid, run.groups, run.removal)
         ).to(self.device)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.run_config import override
 from vlm.edited_codes import EditShares
+from vlm.projector import check_removal
 from vlm.text_codes import TextCodeNoise
 
 
@@ -17,6 +18,7 @@ class VlmRun:
     llm: str = "smollm2-135m-instruct"  # or "tiny": random, for tests
     start_from: str = ""  # model whose projector and adapter the run begins with; empty: fresh
     groups: tuple[int, int] = (3, 3)  # cell tokens an image
+    removal: float = 0.0  # how many times more than once an ablation counts, see `ProjectorConfig`
     rank: int = 12  # of LoRA, on every linear layer
     steps: int = 560  # of both stages together
     stage1: float = 0.03  # share of the steps that train the projector alone
@@ -41,6 +43,7 @@ class VlmRun:
             )
         if not 0 <= self.stage1 <= 1:
             raise SparsightError(f"stage1={self.stage1} is a share, 0 to 1", param="stage1")
+        check_removal(self.removal)
         if self.precision not in ("auto", "bf16", "fp32"):
             raise SparsightError(
                 f"precision={self.precision!r}: expected auto, bf16 or fp32", param="precision"

@@ -28,6 +28,7 @@ from vlm.caption_corpus import read_captions
 from vlm.concept_swaps import SwapTable
 from vlm.model_folder import DEFAULT_MODEL, read_model
 from vlm.naming_words import naming_words
+from vlm.projector_file import projector_entry
 from vlm.projector_init import name_features
 from vlm.start_from import start_with, starting_folder
 from vlm.text_codes import TextCodes
@@ -87,6 +88,7 @@ def train_vlm(
         _text_codes(encoder, images, vectors, run),
         SwapTable.mine(captions, counts, at_least=max(2, len(captions) // 1500)),
         run.edits,
+        run.removal,
     )
     losses = train(captioner, maker, run, out)
     stamp(out)
@@ -117,7 +119,7 @@ def _take_encoder(source: Path, out: Path, encoder: SparseEncoder, run: VlmRun) 
     config = {
         "name": out.name,
         "encoder": encoder.config_json(),
-        "projector": {"groups": list(run.groups)},
+        "projector": projector_entry(run.groups, run.removal),
         "llm": run.llm,
         "run": made_by,
         "vlm_run": run.to_json(),

@@ -160,3 +160,65 @@ def test_what_an_edit_left_as_it_was_is_no_change() -> None:
 
 def digest_of(codes: Codes, edits: Sequence[ResolvedEdit]) -> str:
     return apply_edits(codes, edits)[0].sha256()
+
+
+def ablated_and_clamped(seed: int, dose: float = 0.3) -> EditedCodes:
+    """One image: two features ablated, in part of it one more, and one put in where those two were."""
+    codes = Codes.from_dense(random_rows(seed, n_images=1), GRID)
+    left = replace(resolved("ablate", 9).edit, region=(0.0, 0.0, 0.4, 1.0))
+    edits = [
+        resolved("ablate", 3, 1),
+        replace(resolved("ablate", 9), edit=left),
+        resolved("clamp", 7, value=dose),
+    ]
+    return apply_edits(codes, edits)[0]
+
+
+@given(seed=seeds, removal=st.sampled_from([0.0, 1.0, 7.5]))
+def test_what_was_ablated_counts_as_often_as_the_projector_says(seed: int, removal: float) -> None:
+    torch.manual_seed(0)
+    projector = Projector(ProjectorConfig(N_FEATURES, 8, GRID, (3, 3), removal))
+    found = ablated_and_clamped(seed)
+    change = found.changes[0]
+    assert change is not None
+    rows, before = found.codes.dense(), found.base.dense()
+    # In plain words: the edited code, less `removal` times what the ablations took, row by row less
+    # the share that was put in.
+    taken = torch.zeros_like(rows)
+    taken[:, [1, 3, 9]] = (before - rows)[:, [1, 3, 9]]
+    for row, put_in in zip(taken, (rows - before)[:, 7], strict=True):
+        row *= max(0.0, 1 - max(0.0, float(put_in)) / max(float(row.sum()), 1e-9))
+    plain = projector.forward_dense((rows - removal * taken)[None], GRID)
+    moved = projector.sums(found.base) + projector.sums_of_change(change, GRID)
+    torch.testing.assert_close(projector.finish(moved), plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(projector(found.heard(removal)), plain, rtol=1e-4, atol=1e-4)
+    assert bool((rows >= 0).all()), "the edited code itself holds zeros"
+
+
+@given(seed=seeds)
+def test_what_stands_in_the_place_of_the_ablated_leaves_nothing_to_take_away(seed: int) -> None:
+    change = ablated_and_clamped(seed, dose=8.0).changes[0]
+    assert change is not None
+    put_in = (change.after > change.before).any(1)
+    assert change.removed is None or not change.removed[put_in].any()
+    alone = Codes.from_dense(random_rows(seed, n_images=1), GRID)
+    (whole,) = apply_edits(alone, [resolved("ablate", 3, 1)])[0].changes
+    if whole is not None:
+        assert whole.removed is not None
+        assert torch.equal(whole.removed, whole.before - whole.after)
+
+
+@given(seed=seeds)
+def test_a_scale_by_zero_is_no_more_than_zeros(seed: int) -> None:
+    codes = Codes.from_dense(random_rows(seed, n_images=1), GRID)
+    scaled, _ = apply_edits(codes, [resolved("scale", 3, 1, value=0.0)])
+    ablated, _ = apply_edits(codes, [resolved("ablate", 3, 1)])
+    assert scaled.codes.sha256() == ablated.codes.sha256()
+    assert scaled.heard(5.0) is scaled.codes
+    # The soft tokens of the two differ, so nothing may take one for the other.
+    assert (scaled.sha256() == ablated.sha256()) == (scaled.changes == (None,))
+
+
+def test_without_removal_the_codes_are_heard_as_they_are() -> None:
+    found = ablated_and_clamped(0)
+    assert found.heard(0.0) is found.codes

@@ -1,12 +1,18 @@
 """The sparse projector against its dense twin."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_encoder.codes import Codes
+from sparse_encoder.errors import SparsightError
 from vlm.projector import Projector, ProjectorConfig
+from vlm.projector_file import projector_config, projector_entry
+from vlm.train_config import vlm_run
+from vlm.tuning.config import tune_run
 
 
 def _projector(seed: int = 0) -> Projector:
@@ -63,3 +69,21 @@ def test_cell_tokens_are_projections_of_the_mean_code_of_their_cells() -> None:
 def test_groups_that_do_not_divide_the_grid_are_refused() -> None:
     with pytest.raises(ValueError, match="equal groups"):
         ProjectorConfig(features=40, hidden=12, grid=(9, 9), groups=(2, 2))
+
+
+@pytest.mark.parametrize("removal", [-0.1, float("nan"), float("inf")])
+def test_what_is_no_removal_is_refused(removal: float) -> None:
+    with pytest.raises(SparsightError, match="expected a finite number from 0 up"):
+        ProjectorConfig(40, 12, (4, 4), (2, 2), removal)
+    with pytest.raises(SparsightError, match="removal="):
+        vlm_run("tiny", {"removal": removal})
+    with pytest.raises(SparsightError, match="removal="):
+        tune_run("tiny-8x", {"removal": removal})
+
+
+@pytest.mark.parametrize("removal", [0.0, 2.5])
+def test_the_entry_in_the_config_gives_back_the_sizes(removal: float) -> None:
+    entry = json.loads(json.dumps(projector_entry((2, 2), removal)))
+    config = ProjectorConfig(40, 12, (4, 4), (2, 2), removal)
+    assert projector_config(entry, 40, 12, (4, 4)) == config
+    assert ("removal" in entry) == bool(removal), "an older reader knows groups alone"

@@ -46,6 +46,7 @@ class FakePipeline:
     atlas: FeatureAtlas
     encode_text: Encode
     fingerprint: str = "f" * 64
+    removal: float = 5.0
 
     def encode(self, images: Sequence[DecodedImage]) -> Codes:
         rows = []
@@ -69,6 +70,7 @@ class FakePipeline:
             applied=steered.applied,
             codes=steered.edited,
             warnings=steered.warnings,
+            removal=self.removal,
         )
 
 
@@ -92,7 +94,7 @@ def receipt(pipeline: FakePipeline) -> dict[str, Any]:
 def test_json_gives_back_the_same_receipt(pipeline: FakePipeline, receipt: dict[str, Any]) -> None:
     made = pipeline.receipt(IMAGES, EDITS)
     assert Receipt.from_json(receipt) == made
-    assert tuple(receipt) == KEYS
+    assert tuple(receipt) == (*KEYS, "removal")
 
 
 def test_the_receipt_tells_doses_activations_and_norms(
@@ -120,6 +122,18 @@ def test_the_receipt_tells_doses_activations_and_norms(
 
 def test_a_true_receipt_verifies(pipeline: FakePipeline, receipt: dict[str, Any]) -> None:
     assert verify_receipt(receipt, IMAGES, pipeline) == []
+
+
+def test_removal_is_told_where_something_was_ablated(
+    pipeline: FakePipeline, receipt: dict[str, Any]
+) -> None:
+    assert receipt["removal"] == 5.0
+    assert "removal" not in pipeline.receipt(IMAGES, EDITS[1:]).to_json()
+    assert "removal" not in replace(pipeline, removal=0.0).receipt(IMAGES, EDITS).to_json()
+    del receipt["removal"]
+    assert verify_receipt(receipt, IMAGES, pipeline) == [
+        "removal: the receipt says None, rebuilt 5.0"
+    ]
 
 
 def test_an_unsteered_receipt_verifies(pipeline: FakePipeline) -> None:
@@ -150,6 +164,7 @@ ALTERED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda r: r["norms"][0].update(after=1.0), "norms[0].after"),
     (lambda r: r["warnings"].clear(), "warnings: the receipt has 0 entries"),
     (lambda r: r.update(codes_sha256="0" * 64), "codes_sha256: the receipt says '000"),
+    (lambda r: r.update(removal=1.0), "removal: the receipt says 1.0, rebuilt 5.0"),
 ]
 
 
@@ -195,6 +210,7 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], object], str, str]] = [
     (lambda r: r.update(reach="here"), "not one of", "receipt.reach"),
     (lambda r: r.update(codes_sha256=5), "not a string", "receipt.codes_sha256"),
     (lambda r: r.update(calibration=0), "not a string", "receipt.calibration"),
+    (lambda r: r.update(removal="5"), "not a number", "receipt.removal"),
     (
         lambda r: r["steering"]["edits"][0].update(op="x"),
         "op is 'x'",

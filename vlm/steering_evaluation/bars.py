@@ -37,6 +37,9 @@ class Measured:
     corrupt: float | None
     prompted: float | None = None  # of the better prompt
     random: float | None = None
+    # With strengths that were chosen without regard to what else is retained.
+    strongest: float | None = None
+    strongest_corrupt: float | None = None
 
 
 def bars(measured: Mapping[Task, Measured]) -> list[Bar]:
@@ -52,13 +55,22 @@ def bars(measured: Mapping[Task, Measured]) -> list[Bar]:
                 _at_least(one.success, wanted),
             )
         )
-        met = None if one.corrupt is None else one.corrupt <= MAX_CORRUPT
-        out.append(
-            Bar(f"{task}, corrupt answers", f"at most {100 * MAX_CORRUPT:.0f} %", one.corrupt, met)
-        )
+        out.append(_corrupt(f"{task}, corrupt answers", one.corrupt))
         out.append(_above(task, one.success, one.prompted, 0.0, "the better prompt"))
         out.append(_above(task, one.success, one.random, ABOVE_RANDOM, "random features"))
+        if one.strongest is not None:
+            name = f"{task} at the strongest"
+            met = _at_least(one.strongest, wanted)
+            out.append(
+                Bar(f"{name}, success", f"at least {100 * wanted:.0f} %", one.strongest, met)
+            )
+            out.append(_corrupt(f"{name}, corrupt answers", one.strongest_corrupt))
     return out
+
+
+def _corrupt(name: str, found: float | None) -> Bar:
+    met = None if found is None else found <= MAX_CORRUPT
+    return Bar(name, f"at most {100 * MAX_CORRUPT:.0f} %", found, met)
 
 
 def _at_least(found: float | None, wanted: float) -> bool | None:

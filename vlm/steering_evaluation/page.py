@@ -24,7 +24,7 @@ from vlm.steering_evaluation.page_details import (
     side_effects_section,
     to_check_section,
 )
-from vlm.steering_evaluation.report import SteeringReport
+from vlm.steering_evaluation.report import STRONGEST, SteeringReport
 from vlm.steering_evaluation.three_tasks import HEADLINE, FamilyResult, summary
 
 
@@ -91,7 +91,8 @@ def _bars(report: SteeringReport) -> str:
     ]
     return (
         "<h2>Bars</h2><p>Means over concepts, K &lt;= 4, strengths chosen on one half of the "
-        "photographs, reported on the other. Per cent, or points.</p>"
+        "photographs, reported on the other: by success, soundness and what else is retained, or, at the "
+        "strongest, by the first two alone. Per cent, or points.</p>"
         + table(["bar", "wanted", "found", ""], rows)
     )
 
@@ -100,6 +101,8 @@ def _tasks(report: SteeringReport) -> str:
     groups, rows, keys = [], [], dict[str, int]()
     for family in _headlines(report):
         ways = [("steered", family.own, "each concept's own")]
+        if family.strongest is not None:
+            ways += [(STRONGEST, family.strongest, "each concept's own")]
         ways += [("steered, one strength", family.common, str(family.chosen.common))]
         for other in report.families:
             if other.task == family.task and other.family != HEADLINE:

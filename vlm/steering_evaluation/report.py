@@ -17,6 +17,8 @@ from vlm.steering_evaluation.side_effects import NoOp
 from vlm.steering_evaluation.three_tasks import HEADLINE, FamilyResult, summary
 from vlm.verdicts import Task
 
+STRONGEST = "the same, chosen for success alone"
+
 
 @dataclass(frozen=True)
 class SideEffects:
@@ -94,6 +96,7 @@ class SteeringReport:
                     corrupt_mean(family.own).mean,
                     None if prompt is None else prompt.success.mean,
                     None if random is None else random.success.mean,
+                    *_strongest(family),
                 )
         return bars(measured)
 
@@ -138,6 +141,8 @@ class SteeringReport:
         ]
         for family in self.families:
             rows.append(_row(family.task, f"steered, {family.family}", summary(family.own), "own"))
+            if family.strongest is not None:
+                rows.append(_row(family.task, STRONGEST, summary(family.strongest), "own"))
             common = str(family.chosen.common)
             rows.append(_row(family.task, "the same, one strength", summary(family.common), common))
         for baseline in self.baselines:
@@ -154,6 +159,11 @@ class SteeringReport:
                 *(f"{one.task}: words and SBERT {one.agreement}" for one in self.judging),
             ]
         )
+
+
+def _strongest(family: FamilyResult) -> tuple[float | None, float | None]:
+    found = family.strongest
+    return (None, None) if not found else (success_mean(found).mean, corrupt_mean(found).mean)
 
 
 def _row(task: str, way: str, found: Mapping[str, Any], strength: str) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class Sizes:
 FULL = Sizes()
 # Every photograph, so that concepts are eligible which a quick run has too few photographs of.
 MEDIUM = Sizes(
-    doses=(2.0, 4.0, 6.0),
+    doses=(2.0, 4.0, 8.0),
     images=20,
     insertion=HowMany(24, dev=4, test=8),
     suppression=HowMany(24, dev=6, test=12),

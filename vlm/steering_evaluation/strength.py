@@ -2,11 +2,13 @@
 
 One number a strength: the harmonic mean of success, of answers not corrupt and of content retained,
 zero if any is zero (after AxBench, Wu et al. 2025, arXiv 2501.17148, whose three parts an LLM judges).
+What is retained falls as success rises, so that number stops half way up; who wants the concept at any
+price chooses by the first two alone.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlm.steering_evaluation.wishes import Strength, Trial
 
@@ -65,20 +67,26 @@ def score(trials: Sequence[Trial], prior: Score | None = None) -> Score:
     )
 
 
-def choose(tried: Mapping[Strength, Sequence[Trial]]) -> Chosen:
+def choose(tried: Mapping[Strength, Sequence[Trial]], *, retaining: bool = True) -> Chosen:
     """The best strength over all concepts and each concept's best; of equals the middle one.
 
-    tried: trials of each strength, on the same photographs. Raises ValueError if there is none.
+    tried: trials of each strength, on the same photographs. retaining: whether content retained
+    counts. Raises ValueError if there is none.
     """
     if not tried:
         raise ValueError("no strength was tried")
-    overall = {strength: score(trials) for strength, trials in tried.items()}
+
+    def scored(trials: Sequence[Trial], prior: Score | None = None) -> Score:
+        found = score(trials, prior)
+        return found if retaining else replace(found, retained=None)
+
+    overall = {strength: scored(trials) for strength, trials in tried.items()}
     by_concept: dict[str, dict[Strength, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     for strength, trials in tried.items():
         for trial in trials:
             by_concept[trial.wish.concept][strength].append(trial)
     own = {
-        concept: _best({s: score(t, overall[s]).mean for s, t in trials.items()})
+        concept: _best({s: scored(t, overall[s]).mean for s, t in trials.items()})
         for concept, trials in sorted(by_concept.items())
     }
     return Chosen(_best({s: found.mean for s, found in overall.items()}), own)

@@ -1,7 +1,7 @@
 """Insertion, suppression and replacement: strength chosen on one half, success reported on the other."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlm.rate import Rate
 from vlm.steering_evaluation.concept_means import (
@@ -43,7 +43,9 @@ class FamilyResult:
     """One task with one family.
 
     curve: the dev half's score at each strength tried. own: test trials with each concept's own
-    strength, which is what the bars are compared with; common: with one strength for all.
+    strength, which is what the bars are compared with; common: with one strength for all. strongest: with
+    each concept's own, chosen without regard to what else is retained, by `chosen_strongest`; None
+    where that was not asked.
     """
 
     task: Task
@@ -52,6 +54,8 @@ class FamilyResult:
     curve: Mapping[Strength, Score]
     own: tuple[Trial, ...]
     common: tuple[Trial, ...]
+    chosen_strongest: Chosen | None = None
+    strongest: tuple[Trial, ...] | None = None
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -75,6 +79,7 @@ class FamilyResult:
                 **summary(self.common),
             },
             "own_strength": summary(self.own),
+            **self._strongest_json(),
             "concepts": {
                 concept: {
                     "k": self.chosen.of(concept).k,
@@ -83,6 +88,14 @@ class FamilyResult:
                 }
                 for concept, rate in rates(self.own).items()
             },
+        }
+
+    def _strongest_json(self) -> dict[str, object]:
+        if self.chosen_strongest is None or self.strongest is None:
+            return {}
+        common = self.chosen_strongest.common
+        return {
+            "strongest": {"k": common.k, "dose_p99": common.dose, **summary(self.strongest)},
         }
 
 
@@ -118,7 +131,12 @@ def tried_strengths(
     own = bench.tried(f"{stage}, {family}, own", wishes.test, ways(chosen.of))
     common = bench.tried(f"{stage}, {family}, one", wishes.test, ways(always(chosen.common)))
     curve = {strength: score(trials) for strength, trials in tried.items()}
-    return FamilyResult(wishes.task, family, chosen, curve, tuple(own), tuple(common))
+    result = FamilyResult(wishes.task, family, chosen, curve, tuple(own), tuple(common))
+    if family != HEADLINE:
+        return result
+    strongest = choose(tried, retaining=False)
+    trials = bench.tried(f"{stage}, {family}, strongest", wishes.test, ways(strongest.of))
+    return replace(result, chosen_strongest=strongest, strongest=tuple(trials))
 
 
 def always(strength: Strength) -> Callable[[str], Strength]:

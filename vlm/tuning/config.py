@@ -7,6 +7,7 @@ from typing import Any
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.run_config import override
 from vlm.edited_codes import EditShares
+from vlm.projector import check_removal
 from vlm.template import DEFAULT_PROMPT
 
 _COUNTS = ("micro_batch", "max_tokens", "captions", "buffer", "save_every", "log_every")
@@ -65,6 +66,7 @@ class TuneRun:
     chat_template: str = ""  # Jinja file that goes before the tokenizer's own template
     encoder: str = ""  # tower preset that --dry-run plans with; a run is given its encoder's folder
     groups: tuple[int, int] = (3, 3)  # the cells are averaged into this many soft tokens
+    removal: float = 0.0  # how many times more than once an ablation counts, see `ProjectorConfig`
     lora: LoraShape = field(default_factory=LoraShape)
     stage1: Stage = field(default_factory=Stage)
     stage2: Stage = field(default_factory=Stage)
@@ -99,6 +101,7 @@ class TuneRun:
             raise SparsightError(
                 f"precision={self.precision!r}: expected bf16, fp16 or fp32", param="precision"
             )
+        check_removal(self.removal)
         if not 0 <= self.warmup <= 1:
             raise SparsightError(f"warmup={self.warmup} is a share, 0 to 1", param="warmup")
 

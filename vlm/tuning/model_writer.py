@@ -18,7 +18,7 @@ from sparse_encoder.towers.hub import export
 from sparse_encoder.wheel import file_sha256
 from vlm.any_llm import IN_MODEL
 from vlm.llm_part import LLM_PART
-from vlm.projector_file import PROJECTOR
+from vlm.projector_file import PROJECTOR, projector_entry
 from vlm.train_run import stamp
 from vlm.tuning.captioner import TunedCaptioner
 from vlm.tuning.config import TuneRun
@@ -87,7 +87,7 @@ def write_model(
     config = {
         "name": out.name,
         "encoder": encoder_entry,
-        "projector": {"groups": list(run.groups)},
+        "projector": projector_entry(run.groups, run.removal),
         "llm": llm,
         **({"chat_template": chat_template} if chat_template else {}),
         "llm_made_of": _origin(captioner.llm.get_base_model(), llm, out),

@@ -12,7 +12,7 @@ def projector_shape(encoder: AnyEncoder, llm: Any, run: TuneRun) -> ProjectorCon
     """Raises SparsightError where the encoder's cells cannot be cut into the run's groups."""
     try:
         return ProjectorConfig(
-            encoder.config.features, llm.config.hidden_size, encoder.grid, run.groups
+            encoder.config.features, llm.config.hidden_size, encoder.grid, run.groups, run.removal
         )
     except ValueError as error:
         raise SparsightError(

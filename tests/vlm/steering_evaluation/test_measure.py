@@ -110,11 +110,13 @@ def test_a_model_that_obeys_k_4_at_4_p99_is_found_to_need_just_that(
         assert headline is not None
         assert headline.chosen.common.dose == dose
         assert all(trial.success for trial in headline.own), task
+        assert headline.strongest and all(trial.success for trial in headline.strongest), task
     assert {bar.name: bar.met for bar in report.bars if "success" in bar.name} == {
-        "insertion, success": True,
-        "suppression, success": True,
-        "replacement, success": True,
+        f"{task}{chosen}, success": True
+        for task in ("insertion", "suppression", "replacement")
+        for chosen in ("", " at the strongest")
     }
+    assert all(f.strongest is None for f in report.families if f.family != "K <= 4")
 
 
 def test_random_features_and_no_steering_never_succeed(

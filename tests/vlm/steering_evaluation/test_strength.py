@@ -44,6 +44,16 @@ def test_a_corrupting_strength_is_not_chosen_for_its_success() -> None:
     assert choose(tried).common == WEAK
 
 
+def test_what_else_is_retained_counts_unless_it_is_left_out() -> None:
+    tried = {
+        WEAK: [trial(i < 6, retained=0.9) for i in range(10)],
+        STRONG: [trial(i < 9, retained=0.2) for i in range(10)],
+    }
+    assert choose(tried).common == WEAK
+    assert choose(tried, retaining=False).common == STRONG
+    assert choose(tried, retaining=False).of(next(iter(tried[WEAK])).wish.concept) == STRONG
+
+
 def test_of_equal_strengths_the_middle_one_is_chosen() -> None:
     tried = {s: [trial(True)] for s in strengths((4, 1), (1.0, 4.0, 6.0))}
     # in order of K times dose: 1, 4 (K 1), 4 (K 4), 6, 16, 24
