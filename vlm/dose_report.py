@@ -84,9 +84,13 @@ def doses_table(doses: Doses) -> str:
 
 
 def curve_line(curve: DoseCurve) -> str:
-    """Such as ``cat  effective 0.5  safe_max 4  36 photographs: 0.25 p99 11 %, ...``."""
+    """Such as ``cat  effective 2  safe_max 8  of 36 at p99 1: 69 % (53-82), 2: 100 % (90-100)``.
+
+    In brackets the 95 % Wilson interval of success; corrupt answers where there were any, with theirs.
+    """
     points = ", ".join(
-        f"{dose:g}: {_per_cent(success, curve)}" + (f" ({corrupt} corrupt)" if corrupt else "")
+        f"{dose:g}: {_per_cent(success, curve)}"
+        + (f", corrupt {_per_cent(corrupt, curve)}" if corrupt else "")
         for dose, success, corrupt in _points(curve)
     )
     fall = "" if curve.monotone is not False else "; not monotone"
@@ -119,4 +123,7 @@ def _dose(dose: float | None) -> str:
 
 
 def _per_cent(count: int, curve: DoseCurve) -> str:
-    return f"{100 * count / curve.n_images:.0f} %" if curve.n_images else "-"
+    if not curve.n_images:
+        return "-"
+    low, high = Rate(count, curve.n_images).interval
+    return f"{100 * count / curve.n_images:.0f} % ({100 * low:.0f}-{100 * high:.0f})"

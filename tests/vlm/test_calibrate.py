@@ -18,7 +18,7 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.doses import DoseCurve, Doses
 from sparse_encoder.errors import SparsightError
 from vlm.calibrate import CalibrationSettings, calibrate, photograph_pool
-from vlm.dose_report import DoseSummary, doses_json, doses_table
+from vlm.dose_report import DoseSummary, curve_line, doses_json, doses_table
 from vlm.dose_target import DoseTarget
 
 SETTINGS = CalibrationSettings(doses=(0.5, 1.0, 4.0), n_images=40, success=0.75, corruption=0.1)
@@ -212,5 +212,12 @@ def test_the_report_tells_flat_curves_from_those_that_respond(tmp_path: Path) ->
     assert (summary.monotone.successes, summary.monotone.eligible) == (3, 3)
     assert (summary.responding.successes, summary.monotone_responding.eligible) == (2, 2)
     assert "cat" in doses_table(doses) and "75 %" in doses_table(doses)
+    curve = replace(
+        doses.curves[0], doses=(1.0, 2.0), n_images=36, successes=(0, 25), corrupt=(1, 0)
+    )
+    line = curve_line(curve)
+    # Wilson by hand: 0.0 to 9.6, 0.5 to 14.2, 53.1 to 82.0.
+    assert "1: 0 % (0-10), corrupt 3 % (0-14), 2: 69 % (53-82)" in line
+    assert "1: -, 2: -" in curve_line(replace(curve, n_images=0, successes=(0, 0), corrupt=(0, 0)))
     point = doses_json(doses)["curves"][0]["points"][1]
     assert (point["dose"], point["success"]["successes"]) == (1.0, 30)
