@@ -21,6 +21,8 @@ _KINDS = {
 }
 # A label with this many photographs or more is one that the encoder learned.
 _SHOWN = 8
+_ASKED_FOR = ("person", "animal", "food", "plant")  # kinds that are concepts of their own
+WHOLE_KIND = 0.25  # share of things taken away that go with all others of their kind
 _VOWEL = re.compile(r"[aeiou]", re.IGNORECASE)
 _LINKS = ("and", "with", "next to", "near")
 _IRREGULAR = {"man": "men", "woman": "women", "child": "children", "person": "people"}
@@ -93,13 +95,28 @@ class SwapTable:
         source = self._by_word[found[random.integers(len(found))]]
         kind = random.random()
         if kind < suppress:
-            return Swap(source, None, self._replace(caption, source, _general_word(source)))
+            return self._taken_away(caption, source, found, random)
         target = self._target(source.kind, random)
         if target.name in found:
             return None
         if kind < suppress + insert:
             return Swap(None, target, _beside(caption, target.name, random))
         return Swap(source, target, self._replace(caption, source, target.name, target.plural))
+
+    def _taken_away(
+        self, caption: str, source: Thing, found: Sequence[str], random: np.random.Generator
+    ) -> Swap:
+        """A general word in place of the thing; or, sometimes, in place of all things of its kind.
+
+        Who asks for no *person* means the man and the woman too, and so the edit is that of *person*.
+        """
+        whole = self._by_word.get(source.kind) if source.kind in _ASKED_FOR else None
+        if whole is None or random.random() >= WHOLE_KIND:
+            return Swap(source, None, self._replace(caption, source, _general_word(source)))
+        for name in sorted(found, key=len, reverse=True):
+            if (thing := self._by_word[name]).kind == source.kind:
+                caption = self._replace(caption, thing, _general_word(whole))
+        return Swap(whole, None, caption)
 
     def _target(self, kind: str, random: np.random.Generator) -> Thing:
         """Mostly of the same kind; half of the time a thing that the encoder knows well."""

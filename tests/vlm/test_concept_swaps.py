@@ -61,6 +61,20 @@ def test_a_suppressed_kind_does_not_go_by_its_own_name() -> None:
         assert swap is not None and swap.caption == gone
 
 
+def test_a_kind_that_is_taken_away_takes_all_of_its_kind_along() -> None:
+    table = SwapTable([*TABLE.things, Thing("person", "people", "person")])
+    random = np.random.default_rng(0)
+    drawn = [table.draw("A man holds two men and a dog.", random, suppress=1.0) for _ in range(200)]
+    found = {(s.source.name, s.caption) for s in drawn if s is not None and s.source is not None}
+    assert found == {
+        ("man", "A person holds two people and a dog."),
+        ("person", "A thing holds two things and a dog."),
+        ("dog", "A man holds two men and an animal."),  # no "animal" among the things
+    }
+    whole = sum(s is not None and s.source is table.things[-1] for s in drawn)
+    assert 10 <= whole <= 50  # a quarter of one half
+
+
 def test_an_inserted_thing_stands_beside_what_was_there() -> None:
     drawn = _draws("A dog runs fast.", insert=1.0)
     assert "A dog runs fast next to an elephant." in drawn
