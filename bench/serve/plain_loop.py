@@ -40,8 +40,8 @@ def plain_app(pipeline: Pipeline) -> FastAPI:
         edits = [parse_edit(edit) for edit in body.get("steering", {}).get("edits", ())]
         with one_at_a_time:
             pipeline.kept_codes.clear()  # such a loop keeps nothing
-            codes = pipeline.steer(pipeline.encode([image]), edits).codes
-            soft = pipeline.soft_tokens(codes)[0]
+            edited = pipeline.steer(pipeline.encode([image]), edits).edited
+            soft = pipeline.soft_tokens(edited.heard(pipeline.removal))[0]
             message = Message("user", (ImagePart(image), TextPart(text_part["text"])))
             before, after = chat_pieces([message], pipeline.tokenizer)
             inputs = torch.cat([embed(pipeline.model, before), soft, embed(pipeline.model, after)])[
