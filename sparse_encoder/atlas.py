@@ -237,3 +237,13 @@ def _more(table: pa.Table, key: str, kind: pa.DataType) -> Any:
     if pa.types.is_floating(kind) or pa.types.is_integer(kind):
         return np.asarray(table[key].to_numpy(), dtype=kind.to_pandas_dtype())
     return table[key].to_pylist()
+
+
+def first_atlas(*models: Path) -> tuple[Path, FeatureAtlas] | None:
+    """The first of these model folders that has a readable atlas, with it; None where none has."""
+    for model in models:
+        try:
+            return model, FeatureAtlas.load(model / "features")
+        except SparsightError:
+            continue
+    return None

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.atlas import FeatureAtlas, first_atlas
 from sparse_encoder.atlas_build import build_atlas
 from sparse_encoder.checkpoint import CHECKPOINT
 from sparse_encoder.codes import Codes
 from sparse_encoder.dataset import find_shards
 from sparse_encoder.encoder import WEIGHTS, SparseEncoder
-from sparse_encoder.errors import SparsightError
 from sparse_encoder.model_folder import find_model
 from sparse_encoder.train import SHARDS
 from sparse_encoder.trunk_cache import CachedImages, cached_images, cached_texts
@@ -141,16 +140,13 @@ def _atlas(
 
     Its fingerprint is set at the end.
     """
-    for folder in (out, source):
-        try:
-            atlas = FeatureAtlas.load(folder / "features")
-        except SparsightError:
-            continue  # none yet
-        if folder == out:
-            return atlas
-        own = replace(atlas, fingerprint=UNSET, doses=None)
-        own.save(out / "features")
-        return own
+    found = first_atlas(out, source)
+    if found is not None:
+        folder, atlas = found
+        if folder != out:
+            atlas = replace(atlas, fingerprint=UNSET, doses=None)
+            atlas.save(out / "features")
+        return atlas
     words, phrases = naming_words(data, labels, captions)
     atlas = build_atlas(
         encoder,

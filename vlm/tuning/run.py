@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from sparse_encoder.any_encoder import AnyEncoder, is_dense, load_encoder
-from sparse_encoder.atlas import FeatureAtlas
+from sparse_encoder.atlas import FeatureAtlas, first_atlas
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.pair_stream import SkipCounts
 from sparse_encoder.towers.photo_encoder import PhotoEncoder
@@ -163,12 +163,10 @@ def _atlas(
     out: Path,
 ) -> None:
     """The atlas in `out`: the one that comes with the encoder, else a new one; once a run."""
-    for folder in (out / "features", source / "features"):
-        try:
-            atlas = FeatureAtlas.load(folder)
-        except SparsightError:
-            continue  # none here
-        break
-    else:
-        atlas = make_atlas(encoder, naming_words(run), run, urls, conversations)
+    found = first_atlas(out, source)
+    atlas = (
+        make_atlas(encoder, naming_words(run), run, urls, conversations)
+        if found is None
+        else found[1]
+    )
     atlas.save(out / "features")
