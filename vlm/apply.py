@@ -19,6 +19,12 @@ from vlm.concepts import ResolvedEdit
 from vlm.edits import Op, refuse_missing_image
 from vlm.reach import DEFAULT_REACH, Reach, inside_share, reach, region_cells
 
+# An ablation of few features counts each of them for more, so that four take about as much away as
+# sixteen; of fewer than this, no more than of this many.
+FEW_FEATURES = 4
+# What is put in, as a share of what was taken, from which on nothing more is taken away.
+ENOUGH_IN_ITS_PLACE = 0.25
+
 
 @dataclass(frozen=True)
 class AppliedEdit:
@@ -94,6 +100,7 @@ def _edit_image(
     masks = _masks(rows, dict(zip(touched, before[1:].T, strict=True)), here, rule)
     after, applied = before.clone(), []
     removed = torch.zeros_like(before)
+    weight = torch.ones(len(touched))
     for (i, item), mask in zip(here, masks, strict=True):
         columns = [place[feature] for feature in item.features]
         old = after[:, columns]  # (1 + cells, features of this edit)
@@ -101,6 +108,7 @@ def _edit_image(
         after[:, columns] = new
         if item.edit.op == "ablate":
             removed[:, columns] += old - new
+            weight[columns] = 1 / max(len(columns), FEW_FEATURES)
         is_scale = item.edit.op == "scale"
         moved = (new[1:] != old[1:]).sum(0).tolist()
         applied += [
@@ -126,13 +134,13 @@ def _edit_image(
     if not len(changed):
         return None, applied
     features = tuple(touched[j] for j in changed.tolist())
-    removed = _with_nothing_in_its_place(removed, before, after)[:, changed]
+    removed = (_with_nothing_in_its_place(removed, before, after) * weight)[:, changed]
     taken = removed if removed.any() else None
     return Change(features, before[:, changed], after[:, changed], taken), applied
 
 
 def _with_nothing_in_its_place(removed: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """What ablations took, less in each row by the share that other edits put in. All (1 + cells, n).
+    """What ablations took, less in each row the more other edits put in. All (1 + cells, n).
 
     A dog in the place of a cat hides what is left of the cat by itself; and to be pushed away from
     the cat is to be pushed away from the dog too, for much of one is in the other.
@@ -140,7 +148,7 @@ def _with_nothing_in_its_place(removed: Tensor, before: Tensor, after: Tensor) -
     raised = (after - before).clamp(min=0).sum(1)
     taken = removed.sum(1)
     share = torch.where(taken > 0, raised / taken.clamp(min=1e-12), torch.ones_like(taken))
-    return removed * (1 - share).clamp(min=0)[:, None]
+    return removed * (1 - share / ENOUGH_IN_ITS_PLACE).clamp(min=0)[:, None]
 
 
 def _edit_columns(old: Tensor, item: ResolvedEdit, mask: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ class Change:
     """The activations of some features of one image, each of which changed in some row.
 
     features: ascending. before, after: (1 + cells, len(features)), the global code first. removed: the
-    same, what ablations took with nothing in its place and 0 elsewhere; None where that is nothing. The
-    edited code does not depend on it, the soft tokens do (`ProjectorConfig.removal`).
+    same, what ablations took with nothing in its place, over the number of features of the edit
+    (at least 4), and 0 elsewhere; None where that is nothing. The edited code does not depend on it, the
+    soft tokens do (`ProjectorConfig.removal`).
     """
 
     features: tuple[int, ...]

@@ -3,7 +3,7 @@
 Its first layer sums the rows of the active features only (sparse_linear.py). Means over a group of
 cells are taken after that layer, which is linear, so the result equals projecting the mean code; and
 an edited code has the sums of the photograph's plus what the changed columns add. What an ablation took
-may count more than once there (`ProjectorConfig.removal`).
+may count more than its zeros there (`ProjectorConfig.removal`).
 """
 
 import math
@@ -27,9 +27,9 @@ class ProjectorConfig:
     hidden: int  # of the language model
     grid: tuple[int, int] = (9, 9)  # cells of an image
     groups: tuple[int, int] = (3, 3)  # the cells are averaged into this many tokens
-    # How many times more than the code says an ablated activation is taken off the first layer's sums.
-    # Some sixty features of a photograph hold its dog: without the four that an edit sets to 0 the
-    # language model still sees one. 0: an ablation is no more than zeros in the code.
+    # How many times what an ablation of a concept took, on average over its features, is taken off the
+    # first layer's sums beyond the zeros. Some sixty features of a photograph hold its dog: without the
+    # four that an edit sets to 0 the language model still sees one. 0: no more than zeros.
     removal: float = 0.0
 
     def __post_init__(self) -> None:

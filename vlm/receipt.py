@@ -4,8 +4,8 @@ JSON, version 1: ``fingerprint`` of the model, ``images`` (sha256 of the bytes o
 ``steering`` as it was asked for, ``edits`` (one a feature and image, with doses and activations of
 the global code), ``reach`` (the rule of reach.py), ``norms`` of the global codes, ``warnings``, and
 ``codes_sha256`` of the codes and what was changed in them; ``removal``, where something was ablated and
-the model's projector counts that more than once, by how many times more; ``recipes``, where there were any, with the edits that each
-brought; ``calibration``, where the model had one, the digest of its doses. Floats are written in
+the model's projector takes more off for that than zeros (`ProjectorConfig`); ``recipes``, where there were
+any, with the edits that each brought; ``calibration``, where the model had one, the digest of its doses. Floats are written in
 full, so equal means equal to the bit.
 """
 

@@ -97,7 +97,7 @@ class Steerer:
 
     @property
     def removal(self) -> float:
-        """How many times more than once an ablation counts; 0 where features are an autoencoder's."""
+        """Of the projector; 0 where features are an autoencoder's."""
         return 0.0 if self.reader else self.projector.config.removal
 
     def encode(self, images: Sequence[DecodedImage]) -> Codes:

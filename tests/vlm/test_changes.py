@@ -162,7 +162,7 @@ def digest_of(codes: Codes, edits: Sequence[ResolvedEdit]) -> str:
     return apply_edits(codes, edits)[0].sha256()
 
 
-def ablated_and_clamped(seed: int, dose: float = 0.3) -> EditedCodes:
+def ablated_and_clamped(seed: int, dose: float = 0.1) -> EditedCodes:
     """One image: two features ablated, in part of it one more, and one put in where those two were."""
     codes = Codes.from_dense(random_rows(seed, n_images=1), GRID)
     left = replace(resolved("ablate", 9).edit, region=(0.0, 0.0, 0.4, 1.0))
@@ -183,11 +183,11 @@ def test_what_was_ablated_counts_as_often_as_the_projector_says(seed: int, remov
     assert change is not None
     rows, before = found.codes.dense(), found.base.dense()
     # In plain words: the edited code, less `removal` times what the ablations took, row by row less
-    # the share that was put in.
+    # four times the share that was put in. Both edits have fewer than four features, and count as four.
     taken = torch.zeros_like(rows)
     taken[:, [1, 3, 9]] = (before - rows)[:, [1, 3, 9]]
     for row, put_in in zip(taken, (rows - before)[:, 7], strict=True):
-        row *= max(0.0, 1 - max(0.0, float(put_in)) / max(float(row.sum()), 1e-9))
+        row *= max(0.0, 1 - 4 * max(0.0, float(put_in)) / max(float(row.sum()), 1e-9)) / 4
     plain = projector.forward_dense((rows - removal * taken)[None], GRID)
     moved = projector.sums(found.base) + projector.sums_of_change(change, GRID)
     torch.testing.assert_close(projector.finish(moved), plain, rtol=1e-4, atol=1e-4)
@@ -205,7 +205,16 @@ def test_what_stands_in_the_place_of_the_ablated_leaves_nothing_to_take_away(see
     (whole,) = apply_edits(alone, [resolved("ablate", 3, 1)])[0].changes
     if whole is not None:
         assert whole.removed is not None
-        assert torch.equal(whole.removed, whole.before - whole.after)
+        assert torch.equal(whole.removed, (whole.before - whole.after) / 4)
+
+
+@given(seed=seeds, n=st.integers(4, N_FEATURES))
+def test_of_many_features_each_counts_less(seed: int, n: int) -> None:
+    codes = Codes.from_dense(random_rows(seed, n_images=1), GRID)
+    (change,) = apply_edits(codes, [resolved("ablate", *range(n))])[0].changes
+    if change is not None:
+        assert change.removed is not None
+        torch.testing.assert_close(change.removed, change.before / n)
 
 
 @given(seed=seeds)

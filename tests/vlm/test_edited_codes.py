@@ -99,5 +99,5 @@ def test_a_model_that_counts_ablations_more_is_trained_on_codes_below_zero() -> 
     assert bool((plain >= 0).all())
     gone = (before > 0) & (plain == 0)
     assert gone.any()
-    torch.testing.assert_close(heard[gone], -2 * before[gone])
+    torch.testing.assert_close(heard[gone], -2 * before[gone] / 4)
     assert torch.equal(heard[~gone], plain[~gone])
