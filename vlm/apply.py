@@ -19,9 +19,6 @@ from vlm.concepts import ResolvedEdit
 from vlm.edits import Op, refuse_missing_image
 from vlm.reach import DEFAULT_REACH, Reach, inside_share, reach, region_cells
 
-# An ablation of few features counts each of them for more, so that four take about as much away as
-# sixteen; of fewer than this, no more than of this many.
-FEW_FEATURES = 4
 # What is put in, as a share of what was taken, from which on nothing more is taken away.
 ENOUGH_IN_ITS_PLACE = 0.25
 
@@ -100,7 +97,6 @@ def _edit_image(
     masks = _masks(rows, dict(zip(touched, before[1:].T, strict=True)), here, rule)
     after, applied = before.clone(), []
     removed = torch.zeros_like(before)
-    weight = torch.ones(len(touched))
     for (i, item), mask in zip(here, masks, strict=True):
         columns = [place[feature] for feature in item.features]
         old = after[:, columns]  # (1 + cells, features of this edit)
@@ -108,7 +104,6 @@ def _edit_image(
         after[:, columns] = new
         if item.edit.op == "ablate":
             removed[:, columns] += old - new
-            weight[columns] = 1 / max(len(columns), FEW_FEATURES)
         is_scale = item.edit.op == "scale"
         moved = (new[1:] != old[1:]).sum(0).tolist()
         applied += [
@@ -134,7 +129,7 @@ def _edit_image(
     if not len(changed):
         return None, applied
     features = tuple(touched[j] for j in changed.tolist())
-    removed = (_with_nothing_in_its_place(removed, before, after) * weight)[:, changed]
+    removed = _with_nothing_in_its_place(removed, before, after)[:, changed]
     taken = removed if removed.any() else None
     return Change(features, before[:, changed], after[:, changed], taken), applied
 

@@ -7,7 +7,7 @@ full asks for `codes`.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -21,9 +21,8 @@ class Change:
     """The activations of some features of one image, each of which changed in some row.
 
     features: ascending. before, after: (1 + cells, len(features)), the global code first. removed: the
-    same, what ablations took with nothing in its place, over the number of features of the edit
-    (at least 4), and 0 elsewhere; None where that is nothing. The edited code does not depend on it, the
-    soft tokens do (`ProjectorConfig.removal`).
+    same, what ablations took with nothing in its place and 0 elsewhere; None where that is nothing. The
+    edited code does not depend on it, the soft tokens do (`ProjectorConfig.removal`).
     """
 
     features: tuple[int, ...]
@@ -55,20 +54,6 @@ class EditedCodes:
             return self.base
         images = (self.base.image(i) for i in range(self.base.n_images))
         return Codes.cat([_written(i, c) for i, c in zip(images, self.changes, strict=True)])
-
-    def heard(self, removal: float) -> Codes:
-        """The codes as a projector with this `removal` hears them: what was ablated is below 0.
-
-        What the first layer makes of these is what `Projector.sums_of_change` comes to. For training;
-        an answer needs no such codes.
-        """
-        if not removal or all(c is None or c.removed is None for c in self.changes):
-            return self.codes
-        below = [
-            c if c is None or c.removed is None else replace(c, after=c.after - removal * c.removed)
-            for c in self.changes
-        ]
-        return EditedCodes(self.base, tuple(below)).codes
 
     def sha256(self) -> str:
         """Digest of the codes before and of what changed; that of the codes where nothing did."""

@@ -78,17 +78,15 @@ class CodeEditor:
         atlas: FeatureAtlas,
         encode_texts: Callable[[list[str]], Tensor],
         shares: EditShares,
-        removal: float = 0.0,
     ) -> None:
-        """encode_texts: texts to dense codes (texts, features). removal: of the projector."""
+        """encode_texts: texts to dense codes (texts, features)."""
         self.atlas = atlas
         self.shares = shares
-        self.removal = removal
         self._encode_texts = encode_texts
         self._concept_codes: dict[str, Tensor] = {}
 
     def swapped(self, codes: Codes, swap: Swap, random: np.random.Generator) -> Codes | None:
-        """Codes of one image in which the swap's source, if any, gives way to its target, as heard.
+        """Codes of one image in which the swap's source, if any, gives way to its target.
 
         None where the codes have no feature for one of them, or hardly any of the source's: a code
         that stayed as it was, with the thing gone from its caption, would teach to forget things.
@@ -103,9 +101,7 @@ class CodeEditor:
             for done in applied
             if done.op == "ablate"
         )
-        if swap.source is not None and taken < LEAST_TAKEN:
-            return None
-        return edited.heard(self.removal)
+        return None if swap.source is not None and taken < LEAST_TAKEN else edited.codes
 
     def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
         k = int(self.shares.ks[random.integers(len(self.shares.ks))])

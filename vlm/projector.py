@@ -2,8 +2,8 @@
 
 Its first layer sums the rows of the active features only (sparse_linear.py). Means over a group of
 cells are taken after that layer, which is linear, so the result equals projecting the mean code; and
-an edited code has the sums of the photograph's plus what the changed columns add. What an ablation took
-may count more than its zeros there (`ProjectorConfig.removal`).
+an edited code has the sums of the photograph's plus what the changed columns add, less what an ablation
+takes away beyond its zeros.
 """
 
 import math
@@ -18,6 +18,8 @@ from sparse_encoder.errors import SparsightError
 from vlm.changes import Change
 from vlm.sparse_linear import sparse_linear
 
+MOST_TIMES = 10.0  # what ablated features brought, the most that is taken away beyond it
+
 
 @dataclass(frozen=True)
 class ProjectorConfig:
@@ -27,9 +29,8 @@ class ProjectorConfig:
     hidden: int  # of the language model
     grid: tuple[int, int] = (9, 9)  # cells of an image
     groups: tuple[int, int] = (3, 3)  # the cells are averaged into this many tokens
-    # How many times what an ablation of a concept took, on average over its features, is taken off the
-    # first layer's sums beyond the zeros. Some sixty features of a photograph hold its dog: without the
-    # four that an edit sets to 0 the language model still sees one. 0: no more than zeros.
+    # How much of what is left in the direction of ablated features is taken off the first layer's sums:
+    # 0 nothing, 1 all of it, 2 as much again. See `Projector.edited_sums`.
     removal: float = 0.0
 
     def __post_init__(self) -> None:
@@ -82,13 +83,27 @@ class Projector(nn.Module):
         # (images * (1 + cells), hidden)
         return self._tokens(rows.view(codes.n_images, 1 + codes.n_cells, -1), codes.grid)
 
-    def sums_of_change(self, change: Change, grid: tuple[int, int]) -> Tensor:
-        """What a change adds to the `sums` of its image, (1, 1 + groups, hidden)."""
-        moved = change.after - change.before  # (1 + cells, changed)
-        if change.removed is not None:
-            moved = moved - self.config.removal * change.removed
-        moved = moved.to(self.first.dtype)[None]
-        return self._tokens(moved, grid) @ self.first[list(change.features)]
+    def edited_sums(self, sums: Tensor, change: Change, grid: tuple[int, int]) -> Tensor:
+        """The `sums` of one image (1, 1 + groups, hidden) once its code is changed.
+
+        Some sixty features of a photograph hold its dog; without the four that an edit sets to 0 the
+        language model still sees one. But the rows of such features point the same way. So what is
+        left in the direction of the ablated ones is taken off too, `removal` times (after directional
+        ablation, Arditi et al. 2024, arXiv 2406.11717), but at most MOST_TIMES what they brought: a
+        trace of a dog shall not cost the photograph all that is like dogs.
+        """
+        rows = self.first[list(change.features)]
+        moved = (change.after - change.before).to(rows.dtype)[None]  # (1, 1 + cells, changed)
+        sums = sums + self._tokens(moved, grid) @ rows
+        if change.removed is None or not self.config.removal:
+            return sums
+        brought = self._tokens(change.removed.to(rows.dtype)[None], grid) @ rows
+        size = brought.norm(dim=-1, keepdim=True)
+        direction = brought / size.clamp(min=torch.finfo(rows.dtype).tiny)
+        left = (sums * direction).sum(-1, keepdim=True).clamp(min=0)
+        taken = torch.minimum(self.config.removal * left, MOST_TIMES * size)
+        out: Tensor = sums - taken * direction
+        return out
 
     def finish(self, sums: Tensor) -> Tensor:
         """Soft tokens (images, tokens, hidden) from `sums`."""

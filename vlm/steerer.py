@@ -204,13 +204,13 @@ class Steerer:
 
     def _soft(self, edited: EditedCodes) -> Tensor:
         key = (self.fingerprint, edited.sha256())
-        return self.kept_soft.get(key, lambda: self._soft_tokens(edited))
+        return self.kept_soft.get(key, lambda: self.edited_soft_tokens(edited))
 
     def soft_tokens(self, codes: Codes) -> Tensor:
         """Input vectors (images, tokens, hidden) of the language model."""
         return self._finished(self.projector.sums(codes))
 
-    def _soft_tokens(self, edited: EditedCodes) -> Tensor:
+    def edited_soft_tokens(self, edited: EditedCodes) -> Tensor:
         """As `soft_tokens` of the edited codes, but for rounding; those are not written out."""
         images = enumerate(edited.changes)
         sums = [self._sums(edited.base.image(i), change) for i, change in images]
@@ -220,7 +220,7 @@ class Steerer:
         """Those of the projector for one image (1, tokens, hidden), kept by its codes before edits."""
         key = (self.fingerprint, codes.sha256())
         sums = self.kept_sums.get(key, lambda: self.projector.sums(codes))
-        return sums if change is None else sums + self.projector.sums_of_change(change, codes.grid)
+        return sums if change is None else self.projector.edited_sums(sums, change, codes.grid)
 
     def _finished(self, sums: Tensor) -> Tensor:
         soft = self.projector.finish(sums)

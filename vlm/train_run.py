@@ -87,7 +87,6 @@ def train_vlm(
         _text_codes(encoder, images, vectors, run),
         SwapTable.mine(captions, counts, at_least=max(2, len(captions) // 1500)),
         run.edits,
-        run.removal,
     )
     losses = train(captioner, maker, run, out)
     stamp(out)

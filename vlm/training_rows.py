@@ -43,12 +43,8 @@ class RowMaker:
         text_codes: TextCodes,
         swaps: SwapTable,
         edits: EditShares,
-        removal: float = 0.0,
     ) -> None:
-        """caption_vectors: pooled text vectors (captions, width) in step with `captions`.
-
-        removal: of the projector that is trained.
-        """
+        """caption_vectors: pooled text vectors (captions, width) in step with `captions`."""
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.images = images
@@ -57,7 +53,7 @@ class RowMaker:
         self.text_codes = text_codes
         self.swaps = swaps
         self.edits = edits
-        self.editor = CodeEditor(atlas, encoder.encode_texts, edits, removal)
+        self.editor = CodeEditor(atlas, encoder.encode_texts, edits)
         self._end = end_of_turn(tokenizer)
         self._pieces: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         kinds = [_kind(s) for s in images.samples]

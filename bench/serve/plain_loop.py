@@ -41,7 +41,7 @@ def plain_app(pipeline: Pipeline) -> FastAPI:
         with one_at_a_time:
             pipeline.kept_codes.clear()  # such a loop keeps nothing
             edited = pipeline.steer(pipeline.encode([image]), edits).edited
-            soft = pipeline.soft_tokens(edited.heard(pipeline.removal))[0]
+            soft = pipeline.edited_soft_tokens(edited)[0]
             message = Message("user", (ImagePart(image), TextPart(text_part["text"])))
             before, after = chat_pieces([message], pipeline.tokenizer)
             inputs = torch.cat([embed(pipeline.model, before), soft, embed(pipeline.model, after)])[

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
-from tests.tiny_model import photo, tiny_pipeline
-from vlm.concept_swaps import Swap, Thing
-from vlm.edited_codes import CodeEditor, EditShares, disturbed
+from vlm.edited_codes import EditShares, disturbed
 
 NONE = EditShares(swap=0.0)
 
@@ -80,24 +78,3 @@ def test_about_the_asked_share_of_features_is_dropped_and_amplified() -> None:
 def test_bad_shares_are_refused(settings: dict[str, float], word: str) -> None:
     with pytest.raises(SparsightError, match=word):
         EditShares(**settings)  # type: ignore[arg-type]
-
-
-def test_a_model_that_counts_ablations_more_is_trained_on_codes_below_zero() -> None:
-    pipeline = tiny_pipeline()
-    codes = pipeline.encode([photo(1)])
-    swap = Swap(Thing("dog", "dogs", "animal"), None, "An animal.")
-
-    def swapped(removal: float) -> torch.Tensor:
-        editor = CodeEditor(
-            pipeline.atlas, pipeline.encoder.encode_texts, EditShares(ks=(4,)), removal
-        )
-        found = editor.swapped(codes, swap, np.random.default_rng(0))
-        assert found is not None
-        return found.dense()
-
-    plain, heard, before = swapped(0.0), swapped(2.0), codes.dense()
-    assert bool((plain >= 0).all())
-    gone = (before > 0) & (plain == 0)
-    assert gone.any()
-    torch.testing.assert_close(heard[gone], -2 * before[gone] / 4)
-    assert torch.equal(heard[~gone], plain[~gone])

@@ -113,9 +113,7 @@ def tune(
         n_ranks=accelerator.num_processes,
         skipped=skipped,
     )
-    editor = None
-    if swaps is not None:
-        editor = CodeEditor(atlas, coder.encode_texts, run.edits, run.removal)
+    editor = CodeEditor(atlas, coder.encode_texts, run.edits) if swaps is not None else None
     if run.tracker:
         accelerator.init_trackers("tune")
     tuner = Tuner(run, accelerator, schedule, coder, captioner, editor, samples, skipped, out)

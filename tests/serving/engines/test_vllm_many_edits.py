@@ -131,7 +131,9 @@ def soft_tokens_of_another_edit(pipeline: Pipeline, patch: pytest.MonkeyPatch) -
     patch.setattr(
         pipeline,
         "_soft",
-        lambda edited: kept.get(("", edited.base.sha256()), lambda: pipeline._soft_tokens(edited)),
+        lambda edited: kept.get(
+            ("", edited.base.sha256()), lambda: pipeline.edited_soft_tokens(edited)
+        ),
     )
 
 
