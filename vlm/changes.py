@@ -2,7 +2,7 @@
 
 Edits change a few columns of a code, and to write out the others anew takes longer than all else that
 steering does. So the codes before are kept as they are, soft tokens are moved by what the changed
-columns add (`Projector.of_changes`), and the digest is of both. Whoever needs the edited codes in
+columns add (`Projector.edited_sums`), and the digest is of both. Whoever needs the edited codes in
 full asks for `codes`.
 """
 

@@ -212,7 +212,9 @@ def test_bad_soft_tokens_are_stopped_at_the_gate(
 ) -> None:
     # Past the pipeline's own check: the gate has to hold by itself.
     monkeypatch.setattr(tiny, "kept_soft", Kept(1))  # neither of other tests nor for them
-    monkeypatch.setattr(tiny, "_soft_tokens", lambda edited: spoil(tiny.projector(edited.codes)))
+    monkeypatch.setattr(
+        tiny, "edited_soft_tokens", lambda edited: spoil(tiny.projector(edited.codes))
+    )
     with gateway(fake.url) as url:
         answer = ask(url, chat(uri, steering=EDITS))
         streamed = ask(url, chat(uri, steering=EDITS, stream=True))
