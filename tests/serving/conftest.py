@@ -68,6 +68,7 @@ class FakePipeline:
     name = "fake"
     fingerprint = "f" * 64
     n_features = len(NAMES)
+    removal = 0.0
     tokenizer = None
     context = 512
 
