@@ -141,8 +141,7 @@ def _with_nothing_in_its_place(removed: Tensor, before: Tensor, after: Tensor) -
     the cat is to be pushed away from the dog too, for much of one is in the other.
     """
     raised = (after - before).clamp(min=0).sum(1)
-    taken = removed.sum(1)
-    share = torch.where(taken > 0, raised / taken.clamp(min=1e-12), torch.ones_like(taken))
+    share = raised / removed.sum(1).clamp(min=1e-12)  # where nothing was taken, of no matter
     return removed * (1 - share / ENOUGH_IN_ITS_PLACE).clamp(min=0)[:, None]
 
 
