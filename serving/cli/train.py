@@ -1,5 +1,6 @@
 """``sparsight train encoder`` and ``sparsight train vlm``."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +151,7 @@ def encoder(
             f"{preset} reads the data sets in --data; --shards, --val-shards, --zeroshot-shards and "
             "--start-from are for pretraining"
         )
+    _refuse_processes(preset)
     from sparse_encoder.train import train_encoder
 
     train_encoder(preset, data, out, settings)
@@ -264,6 +266,7 @@ def vlm(
                 f"{preset} reads the data sets in --data; --shards, --conversations and --images are "
                 "for tuning"
             )
+        _refuse_processes(preset)
         from vlm.train_run import train_vlm
 
         train_vlm(preset, data, out, settings, encoder_folder=encoder_folder)
@@ -309,3 +312,12 @@ def average(models: tuple[str, ...], weights: tuple[float, ...], out: Path) -> N
 
     average_runs(models, weights or [1.0] * len(models), out)
     click.echo(str(out))
+
+
+def _refuse_processes(preset: str) -> None:
+    """For trainers that share nothing out: processes side by side would write over each other."""
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise click.UsageError(
+            f"{preset} trains in one process, and {processes} were started; start it without "
+            "accelerate, or take another preset"
+        )

@@ -51,3 +51,15 @@ def test_options_that_cannot_be_followed_are_refused(
     given = ["--shards", shard] if words[0] != "mini" else []
     result = train(*words, *given, "--out", str(tmp_path / "run"))
     assert (result.exit_code, said in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize("kind", ["encoder", "vlm"])
+def test_a_trainer_of_one_process_is_refused_to_several(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["train", kind, "tiny", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "tiny trains in one process, and 2 were started" in result.output
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Codes with features dropped and amplified: what may change, and that nothing is drawn for nothing."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
+from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
-from vlm.edited_codes import EditShares, disturbed
+from vlm.concept_swaps import Swap, Thing
+from vlm.edited_codes import CodeEditor, EditShares, disturbed
 
 NONE = EditShares(swap=0.0)
 
@@ -73,8 +77,44 @@ def test_about_the_asked_share_of_features_is_dropped_and_amplified() -> None:
         ({"amplify": 2.0}, "edits.amplify"),
         ({"most_factor": 0.5}, "1 or more"),
         ({"least_dose": 3.0}, "the least first"),
+        ({"idle": -0.5}, "edits.idle"),
+        ({"suppress": 0.5, "insert": 0.3, "idle": 0.3}, "edits.idle=0.3: shares of the same swaps"),
     ],
 )
 def test_bad_shares_are_refused(settings: dict[str, float], word: str) -> None:
     with pytest.raises(SparsightError, match=word):
         EditShares(**settings)  # type: ignore[arg-type]
+
+
+DOG, CAT, MAN = (Thing(name, f"{name}s", "animal") for name in ("dog", "cat", "man"))
+
+
+@pytest.mark.parametrize(
+    ("swap", "changed", "removed"),
+    [
+        (Swap(DOG, (), "An animal."), (0, 2), (0, 2)),  # 8, its third feature, is not in the code
+        (Swap(None, (CAT, MAN), "A dog and a cat and a man."), (1, 2, 3, 9, 10), ()),
+        (Swap(DOG, (MAN,), "A man."), (0, 2, 3, 10), ()),  # enough is put in its place
+        (Swap(MAN, (), "A man that the code hardly has."), None, ()),
+        (Swap(MAN, (), "A dog.", idle=True), (3,), (3,)),
+    ],
+)
+def test_codes_change_as_the_caption_does(
+    swap: Swap,
+    changed: tuple[int, ...] | None,
+    removed: tuple[int, ...],
+    tiny_atlas: FeatureAtlas,
+    fake_encode_text: Callable[[list[str]], Tensor],
+) -> None:
+    dense = torch.zeros(1, 12)
+    dense[0, [0, 2, 3]] = torch.tensor([1.0, 0.5, 0.01])
+    editor = CodeEditor(tiny_atlas, fake_encode_text, EditShares(ks=(4,), least_dose=1.0))
+    edited = editor.swapped(Codes.from_dense(dense), swap, np.random.default_rng(0))
+    if changed is None:
+        assert edited is None
+        return
+    assert edited is not None and torch.equal(edited.base.dense(), dense)
+    (change,) = edited.changes
+    assert change is not None and change.features == changed
+    taken = torch.zeros(1, len(changed)) if change.removed is None else change.removed
+    assert tuple(f for f, t in zip(changed, taken[0].tolist(), strict=True) if t) == removed
