@@ -3,10 +3,14 @@
 Edits apply in list order. Where they reach is reach.py's matter: it looks at the codes before any
 edit, so that edits on distinct features give the same codes in any order. What comes out is what the
 edits changed (changes.py), made from the columns of the features that they touch.
+
+An ablated concept of few features takes those of its pool that the photograph shows, by what each adds to
+its likeness to the word: activation times activation in the text code. That is told from the code alone,
+so whoever has photograph and model gets the same ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,8 +64,10 @@ def apply_edits(
         change = None
         here = [(i, item) for i, item in enumerate(resolved) if item.edit.image in (None, image)]
         if here:
+            rows = codes.image(image)
+            here = [(i, _of_what_is_shown(item, rows)) for i, item in here]
             _refuse_shared_cells(here, codes.grid, param)
-            change, done = _edit_image(codes.image(image), here, image, reach)
+            change, done = _edit_image(rows, here, image, reach)
             applied += done
         changes.append(change)
     return EditedCodes(codes, tuple(changes)), tuple(applied)
@@ -85,6 +91,25 @@ def steering_warnings(applied: Sequence[AppliedEdit], atlas: FeatureAtlas) -> tu
                 f"{most:.3g}, the largest of the reference images"
             )
     return (*out, *(f"{place} changed nothing" for place, nothing in idle.items() if nothing))
+
+
+def _of_what_is_shown(item: ResolvedEdit, rows: Codes) -> ResolvedEdit:
+    """The edit with as many features of its pool as it has, those that one image shows most.
+
+    In its region, where it has one. Of equals, such as those that are not there, the larger claims.
+    """
+    if not item.pool:
+        return item
+    columns = rows.columns([one.feature for one in item.pool])  # (1 + cells, pool)
+    shown = columns[0]
+    if item.edit.region is not None and rows.n_cells:
+        shown = columns[1:][region_cells(item.edit.region, rows.grid)].mean(0)
+    adds = shown * torch.tensor([one.text for one in item.pool])
+    k = len(item.features)
+    places = adds.argsort(descending=True, stable=True)[:k].sort().values
+    chosen = [item.pool[j] for j in places.tolist()]
+    features, names = tuple(c.feature for c in chosen), tuple(c.name for c in chosen)
+    return replace(item, features=features, names=names)
 
 
 def _edit_image(

@@ -6,10 +6,14 @@ that features which only texts use have none; and features that are active on mo
 images are left out (they carry scenes, not concepts). All edits of one request are resolved together,
 because "dog" and "cat" share features: where two concepts want the same feature in the same place, it
 goes to the one with the larger claim, and the other takes its next best.
+
+Which features of a thing are active differs from photograph to photograph, and to ablate what is not
+there takes nothing away. So an ablated concept comes with a pool, of which each photograph has those
+taken that it shows (apply.py).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,18 +36,34 @@ from vlm.known_concepts import normalise, refuse_unknown
 # 86 % of the similarity of dog photographs to the word, with three tenths 33 % (cat: 74 and 10 %).
 MAX_DENSITY = 0.30
 
+# Features of a concept among which an ablation of fewer finds those that a photograph shows.
+POOL = 16
+
 Wishes = list[tuple[int, float]]  # (feature, claim), the largest claim first
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A feature that an ablation of a concept may take. text: its activation in the text code."""
+
+    feature: int
+    name: str
+    text: float
+
+
+@dataclass(frozen=True)
 class ResolvedEdit:
-    """An edit with its features and doses, one entry a feature, strongest claim first."""
+    """An edit with its features and doses, one entry a feature, strongest claim first.
+
+    pool: of an ablated concept of fewer than POOL features, these and the next ones; else empty.
+    """
 
     edit: Edit
     features: tuple[int, ...]
     names: tuple[str, ...]  # of the atlas, "" where a feature has none
     raw_values: tuple[float, ...]  # dose in raw units; 0 for ablate, the factor for scale
     p99_values: tuple[float, ...]  # the same in multiples of p99; for scale the factor again
+    pool: tuple[Candidate, ...] = ()
 
 
 def resolve(
@@ -72,7 +92,7 @@ def resolve(
     codes = concept_codes(list(wanted), encode_text).float().cpu() if wanted else torch.empty(0)
     text_code = dict(zip(wanted, codes, strict=True))
     wanted_by = _wishes(edits, text_code, atlas)
-    chosen = _share_out(edits, wanted_by)
+    chosen = _share_out(edits, wanted_by, {i: edits[i].k or DEFAULT_K for i in wanted_by})
     for i, edit in enumerate(edits):
         if edit.feature is not None:
             chosen[i] = [edit.feature]
@@ -86,9 +106,12 @@ def resolve(
             f"use fewer concepts or a smaller k",
             param=param,
         )
-    return tuple(
-        _with_doses(edit, chosen[i], atlas, f"{param}[{i}]") for i, edit in enumerate(edits)
-    )
+    out = [_with_doses(edit, chosen[i], atlas, f"{param}[{i}]") for i, edit in enumerate(edits)]
+    for i, pool in _pools(edits, wanted_by, chosen).items():
+        text = text_code[normalise(edits[i].concept or "")]
+        candidates = tuple(Candidate(f, atlas.names[f], float(text[f])) for f in pool)
+        out[i] = replace(out[i], pool=candidates)
+    return tuple(out)
 
 
 def same_place(one: Edit, other: Edit) -> bool:
@@ -133,7 +156,7 @@ def _wishes(
     """What each concept edit asks for, by its place in the request, the largest claim first."""
     concepts = {i: normalise(e.concept) for i, e in enumerate(edits) if e.concept is not None}
     # No edit asks further down: each feature that it did not get, another has.
-    limit = sum(edits[i].k or DEFAULT_K for i in concepts)
+    limit = sum(max(edits[i].k or DEFAULT_K, POOL) for i in concepts) + len(edits)
     # What a feature can add to the similarity with the text: its text activation times how strong
     # it gets in images. A feature that only texts use has no claim.
     weight = torch.from_numpy(atlas.p99 * (atlas.density <= MAX_DENSITY))
@@ -148,8 +171,25 @@ def _ranking(claim: Tensor, limit: int) -> Wishes:
     return list(zip(order.tolist(), claim[order].tolist(), strict=True))
 
 
-def _share_out(edits: Sequence[Edit], wishes: dict[int, Wishes]) -> dict[int, list[int]]:
-    """Features of each concept edit, by proposals: each asks down its ranking until it has k.
+def _pools(
+    edits: Sequence[Edit], wishes: Mapping[int, Wishes], chosen: Mapping[int, list[int]]
+) -> dict[int, list[int]]:
+    """Of each ablated concept its features, and the next ones that no edit of the request has."""
+    taken = {feature for features in chosen.values() for feature in features}
+    ks = {
+        i: POOL - len(chosen[i])
+        for i in wishes
+        if edits[i].op == "ablate" and (edits[i].k or DEFAULT_K) < POOL
+    }
+    free = {i: [wish for wish in wishes[i] if wish[0] not in taken] for i in ks}
+    more = _share_out(edits, free, ks)
+    return {i: [*chosen[i], *more[i]] for i in ks if more[i]}
+
+
+def _share_out(
+    edits: Sequence[Edit], wishes: Mapping[int, Wishes], ks: Mapping[int, int]
+) -> dict[int, list[int]]:
+    """Features of each concept edit, by proposals: each asks down its ranking until it has its k.
 
     A feature stays with the edit of the larger claim (tie: the earlier) among those in
     the same place, and a displaced edit asks on (Gale and Shapley 1962), so the outcome does not
@@ -161,8 +201,7 @@ def _share_out(edits: Sequence[Edit], wishes: dict[int, Wishes]) -> dict[int, li
     waiting = sorted(wishes, reverse=True)
     while waiting:
         i = waiting[-1]
-        k = edits[i].k or DEFAULT_K
-        if len(held[i]) >= k or asked[i] >= len(wishes[i]):
+        if len(held[i]) >= ks[i] or asked[i] >= len(wishes[i]):
             waiting.pop()
             continue
         feature, claim = wishes[i][asked[i]]

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -15,7 +16,7 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
-from vlm.concepts import ResolvedEdit
+from vlm.concepts import Candidate, ResolvedEdit
 from vlm.edits import Edit
 from vlm.reach import Reach
 
@@ -63,6 +64,34 @@ def edit_lists(draw: st.DrawFn) -> list[ResolvedEdit]:
         own = features[i * 3 : i * 3 + draw(st.integers(1, 3))]
         out.append(resolved(op, *own, value=value, region=region, image=image))
     return out
+
+
+@pytest.mark.parametrize(
+    ("texts", "region", "taken"),
+    [
+        ((1.0, 1.0, 1.0, 1.0), None, (5, 7)),  # the most active of the global code
+        ((1.0, 1.0, 1.0, 0.1), None, (3, 5)),  # weighed by the text code
+        ((1.0, 1.0, 1.0, 1.0), LEFT, (1, 3)),  # the most active of the region's cells
+        ((0.0, 0.0, 0.0, 0.0), None, (1, 3)),  # of equals the larger claims
+    ],
+)
+def test_an_ablation_takes_those_of_its_pool_that_the_photograph_shows(
+    texts: tuple[float, ...], region: Any, taken: tuple[int, ...]
+) -> None:
+    rows = torch.zeros(20, N_FEATURES)
+    rows[0, [3, 5, 7]] = torch.tensor([0.5, 1.0, 2.0])
+    rows[[1, 4, 7], 1] = 1.0  # the left column of cells
+    rows[10, [1, 3]] = 1.0  # another photograph, with others of the pool
+    codes = Codes.from_dense(rows, GRID)
+    edit = resolved("ablate", 1, 3, region=region)
+    pool = tuple(Candidate(f, f"f{f}", t) for f, t in zip((1, 3, 5, 7), texts, strict=True))
+    edited, applied = written(codes, [replace(edit, pool=pool)])
+    assert tuple(done.feature for done in applied if done.image == 0) == taken
+    assert [done.name for done in applied if done.image == 0] == [f"f{f}" for f in taken]
+    assert tuple(done.feature for done in applied if done.image == 1) == (1, 3)
+    plain, _ = written(codes, [resolved("ablate", *taken, region=region, image=0),
+                               resolved("ablate", 1, 3, region=region, image=1)])  # fmt: skip
+    assert bits(edited) == bits(plain)
 
 
 @given(seed=seeds)

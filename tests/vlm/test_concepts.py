@@ -133,6 +133,35 @@ def test_k_limits_the_features(tiny_atlas: FeatureAtlas, fake_encode_text: Encod
     assert found.features == (0, 2)
 
 
+@pytest.mark.parametrize(
+    ("edits", "pools"),
+    [
+        ([Edit("ablate", "dog", k=1)], [(0, 2, 8)]),
+        ([Edit("ablate", "dog", k=3)], [()]),  # there is no further one
+        ([Edit("ablate", "dog")], [()]),  # as many as there are anyway
+        ([Edit("clamp", "dog", value=1.0, k=1), Edit("scale", "cat", value=0.0, k=1)], [(), ()]),
+        ([Edit("ablate", "dog", k=1), Edit("ablate", feature=2)], [(0, 8), ()]),
+        ([Edit("ablate", "dog", k=1), Edit("clamp", "cat", value=1.0, k=2)], [(0, 8), ()]),
+        ([Edit("ablate", "dog", k=1), Edit("ablate", "cat", k=1)], [(0, 8), (1, 2, 9)]),
+        ([Edit("ablate", "man", k=1), Edit("ablate", "woman", k=1)], [(3, 10), ()]),
+    ],
+)
+def test_an_ablated_concept_has_a_pool_of_what_no_other_edit_has(
+    edits: list[Edit],
+    pools: list[tuple[int, ...]],
+    tiny_atlas: FeatureAtlas,
+    fake_encode_text: Encode,
+) -> None:
+    found = resolve(edits, tiny_atlas, fake_encode_text)
+    assert [tuple(c.feature for c in item.pool) for item in found] == pools
+    for item in found:
+        assert [(c.feature, c.name) for c in item.pool[: len(item.features)]] == [
+            *zip(item.features, item.names, strict=True)
+        ][: len(item.pool)]
+    if pools[0] == (0, 2, 8):
+        assert [c.text for c in found[0].pool] == pytest.approx([1.0, 0.5, 0.3])
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_shared_feature_goes_to_the_concept_with_the_larger_activation(
     order: tuple[int, int], tiny_atlas: FeatureAtlas, fake_encode_text: Encode

@@ -43,12 +43,14 @@ class RandomFeatures:
 
     def _draw(self, draw: int, edits: Sequence[Edit]) -> tuple[Edit, ...]:
         resolved = resolve(edits, self.atlas, self.encode_text)
-        taken = {feature for item in resolved for feature in item.features}
+        # An ablation finds the best of its pool; as a control all of as many are ablated, which is no less.
+        own = [tuple(c.feature for c in item.pool) or item.features for item in resolved]
+        taken = {feature for features in own for feature in features}
         # Seeded by the edits too: concepts with features in common must not share their controls.
         rng = np.random.default_rng([self.seed, draw, *sorted(taken)])
         out = []
-        for edit, item in zip(edits, resolved, strict=True):
-            for feature in matched_features(self.atlas, item.features, taken, rng):
+        for edit, features in zip(edits, own, strict=True):
+            for feature in matched_features(self.atlas, features, taken, rng):
                 taken.add(feature)
                 out.append(Edit(edit.op, feature=feature, value=edit.value))
         return tuple(out)

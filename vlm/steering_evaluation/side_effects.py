@@ -32,7 +32,7 @@ UNRELATED: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class NoOp:
-    """Ablating a concept of which no feature is active, in one batch beside the same unsteered."""
+    """Ablating features none of which is active, in one batch beside the same unsteered."""
 
     n: int
     same_codes: int  # bit for bit
@@ -95,18 +95,21 @@ def no_op(
 ) -> NoOp:
     """The hard test of PAPER 2.6: an edit that finds nothing to change changes nothing.
 
-    Of each photograph the first concept, in an order by chance, of which no feature is active, with
-    the first of `ks` that allows one. Asked afresh, never from kept answers, in batches of equal
-    make-up.
+    Of each photograph the first concept, in an order by chance, with no feature active among its
+    best, with the first of `ks` that allows one. These are ablated by number: of a concept those
+    would be found that the photograph has. Asked afresh, never from kept answers, in batches of
+    equal make-up.
     """
     if make_request is None:
         from vlm.pipeline import caption_request
 
         make_request = caption_request
-    images, edits, same_codes = [], [], 0
-    features_of: dict[Edit, set[int]] = {}  # resolving a concept asks the text tower
+    images: list[DecodedImage] = []
+    edits: list[tuple[Edit, ...]] = []
+    same_codes = 0
+    features_of: dict[Edit, list[int]] = {}  # resolving a concept asks the text tower
     names = shuffled(sorted(bench.lexicons), bench.seed)
-    every = [Edit("ablate", concept=name, k=k) for k in ks for name in names]
+    every = [Edit("scale", concept=name, k=k, value=0.0) for k in ks for name in names]
     for i in drawn(range(len(bench.photographs.samples)), N_NO_OP, bench.seed):
         image = decode_image(bench.photographs.samples[i].image)
         codes = pipeline.encode([image])
@@ -114,17 +117,17 @@ def no_op(
         for edit in every:
             if edit not in features_of:
                 applied = pipeline.steer(codes, (edit,)).applied
-                features_of[edit] = {done.feature for done in applied}
+                features_of[edit] = sorted(done.feature for done in applied)
             if active.isdisjoint(features_of[edit]):
                 images.append(image)
-                edits.append(edit)
-                same_codes += pipeline.steer(codes, (edit,)).codes.sha256() == codes.sha256()
+                edits.append(tuple(Edit("ablate", feature=f) for f in features_of[edit]))
+                same_codes += pipeline.steer(codes, edits[-1]).codes.sha256() == codes.sha256()
                 break
     if not images:
         return NoOp(0, 0, 0)
     plain = pipeline.answer([make_request(image, edits=()) for image in images])
     after = pipeline.answer(
-        [make_request(image, edits=(edit,)) for image, edit in zip(images, edits, strict=True)]
+        [make_request(image, edits=own) for image, own in zip(images, edits, strict=True)]
     )
     same = sum(a.text == b.text for a, b in zip(plain, after, strict=True))
     return NoOp(len(images), same_codes, same)

@@ -36,7 +36,8 @@ class OneFeature:
         )
 
     def steer(self, codes: Codes, edits: Sequence[Edit]) -> Any:
-        features = FEATURES_OF[str(edits[0].concept)][: edits[0].k]
+        by_number = [edit.feature for edit in edits if edit.feature is not None]
+        features = by_number or FEATURES_OF[str(edits[0].concept)][: edits[0].k]
         applied = [SimpleNamespace(feature=feature) for feature in features]
         rows = codes.dense() + (0.1 if self.fault == "codes" else 0.0)
         return SimpleNamespace(applied=applied, codes=Codes.from_dense(rows))
