@@ -7,7 +7,6 @@ full asks for `codes`.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,16 +42,6 @@ class EditedCodes:
     def unchanged(cls, codes: Codes) -> "EditedCodes":
         """Codes without an edit."""
         return cls(codes, (None,) * codes.n_images)
-
-    @classmethod
-    def cat(cls, parts: Sequence["EditedCodes"]) -> "EditedCodes":
-        """Several after one another; all share features and grid."""
-        changes = tuple(change for part in parts for change in part.changes)
-        return cls(Codes.cat([part.base for part in parts]), changes)
-
-    def to(self, device: torch.device | str) -> "EditedCodes":
-        """The same with the codes on a device; what changed goes there when it is used."""
-        return EditedCodes(self.base.to(device), self.changes)
 
     @cached_property
     def codes(self) -> Codes:

@@ -39,15 +39,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Swap:
-    """A caption after an edit: a target in the place of `source`, or targets beside what was there.
+    """A caption after an edit: `target` in the place of `source`, or beside what was there.
 
-    source: None where nothing was taken away. targets: none where a general word took its place.
+    source: None where nothing was taken away. target: None where a general word took its place.
     """
 
     source: Thing | None
-    targets: tuple[Thing, ...]
+    target: Thing | None
     caption: str
-    idle: bool = False  # the caption does not name the source, and is as it was
 
 
 class SwapTable:
@@ -83,19 +82,12 @@ class SwapTable:
         return cls([t for w in sorted(words) if (t := _thing(w)) is not None], shown)
 
     def draw(
-        self,
-        caption: str,
-        random: np.random.Generator,
-        suppress: float,
-        insert: float = 0.0,
-        idle: float = 0.0,
-        both: float = 0.0,
+        self, caption: str, random: np.random.Generator, suppress: float, insert: float = 0.0
     ) -> Swap | None:
         """A random swap in `caption`, None where it names no thing.
 
         suppress: share of swaps that put a general word in place of the thing. insert: share that
-        leave it, and name another beside it; both: share of these that name two. idle: share that
-        take away a thing of a kind of which the caption says nothing.
+        leave it, and name another beside it.
         """
         found = sorted({self._by_word[m.lower()].name for m in self._pattern.findall(caption)})
         if not found:
@@ -104,44 +96,12 @@ class SwapTable:
         kind = random.random()
         if kind < suppress:
             return self._taken_away(caption, source, found, random)
-        if suppress + insert <= kind < suppress + insert + idle:
-            return self._idle(caption, found, random)
         target = self._target(source.kind, random)
         if target.name in found:
             return None
         if kind < suppress + insert:
-            return self._put_in(caption, source, target, found, random, both)
-        return Swap(source, (target,), self._replace(caption, source, target.name, target.plural))
-
-    def _put_in(
-        self,
-        caption: str,
-        source: Thing,
-        target: Thing,
-        found: Sequence[str],
-        random: np.random.Generator,
-        both: float,
-    ) -> Swap:
-        """The target beside what is there, and sometimes a second one. No draw for a share of 0."""
-        targets = [target]
-        if both and random.random() < both:
-            second = self._target(source.kind, random)
-            if second.name not in (*found, target.name):
-                targets.append(second)
-        for one in targets:
-            caption = _beside(caption, one.name, random)
-        return Swap(None, tuple(targets), caption)
-
-    def _idle(self, caption: str, found: Sequence[str], random: np.random.Generator) -> Swap | None:
-        """A thing taken away that is not there; half of the time one that the encoder knows well.
-
-        Of another kind than all that is named: a puppy may be the dog, and a player the man, and to
-        keep these would teach to keep what is asked to go.
-        """
-        kinds = {self._by_word[name].kind for name in found}
-        things = self._shown if random.random() < 0.5 else self.things
-        free = [thing for thing in things if thing.kind not in kinds]
-        return Swap(free[random.integers(len(free))], (), caption, idle=True) if free else None
+            return Swap(None, target, _beside(caption, target.name, random))
+        return Swap(source, target, self._replace(caption, source, target.name, target.plural))
 
     def _taken_away(
         self, caption: str, source: Thing, found: Sequence[str], random: np.random.Generator
@@ -152,11 +112,11 @@ class SwapTable:
         """
         whole = self._by_word.get(source.kind) if source.kind in _ASKED_FOR else None
         if whole is None or random.random() >= WHOLE_KIND:
-            return Swap(source, (), self._replace(caption, source, _general_word(source)))
+            return Swap(source, None, self._replace(caption, source, _general_word(source)))
         for name in sorted(found, key=len, reverse=True):
             if (thing := self._by_word[name]).kind == source.kind:
                 caption = self._replace(caption, thing, _general_word(whole))
-        return Swap(whole, (), caption)
+        return Swap(whole, None, caption)
 
     def _target(self, kind: str, random: np.random.Generator) -> Thing:
         """Mostly of the same kind; half of the time a thing that the encoder knows well."""

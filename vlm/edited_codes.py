@@ -15,24 +15,13 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from vlm.apply import apply_edits
-from vlm.changes import EditedCodes
 from vlm.concept_swaps import Swap
 from vlm.concepts import resolve
 from vlm.edits import Edit
 
 # Ablated activation, in p99 summed over the features, below which the thing was hardly in the code.
 LEAST_TAKEN = 0.25
-_SHARES = (
-    "swap",
-    "suppress",
-    "insert",
-    "idle",
-    "both",
-    "dropout",
-    "dropped",
-    "amplify",
-    "amplified",
-)
+_SHARES = ("swap", "suppress", "insert", "dropout", "dropped", "amplify", "amplified")
 
 
 @dataclass(frozen=True)
@@ -42,8 +31,6 @@ class EditShares:
     swap: float = 0.3  # share of captions and labels with a thing swapped in code and words
     suppress: float = 0.2  # share of swaps that only take the thing away
     insert: float = 0.0  # share of swaps that take nothing away
-    idle: float = 0.0  # share of swaps that take away what the caption does not name, and it stays
-    both: float = 0.0  # share of insertions that put in two things at once
     least_dose: float = 0.6  # clamp, in p99, log-uniform
     most_dose: float = 2.5  # the largest such clamp, in p99
     ks: tuple[int, ...] = (1, 2, 4, 8, 16)  # features a concept
@@ -64,10 +51,10 @@ class EditShares:
                 f"edits.most_factor={self.most_factor}: expected 1 or more",
                 param="edits.most_factor",
             )
-        if self.suppress + self.insert + self.idle > 1:
+        if self.suppress + self.insert > 1:
             raise SparsightError(
-                f"edits.suppress={self.suppress}, edits.insert={self.insert} and "
-                f"edits.idle={self.idle}: shares of the same swaps, expected at most 1 together",
+                f"edits.suppress={self.suppress} and edits.insert={self.insert}: shares of the same "
+                "swaps, expected at most 1 together",
                 param="edits.insert",
             )
         if not 0 < self.least_dose <= self.most_dose:
@@ -98,8 +85,8 @@ class CodeEditor:
         self._encode_texts = encode_texts
         self._concept_codes: dict[str, Tensor] = {}
 
-    def swapped(self, codes: Codes, swap: Swap, random: np.random.Generator) -> EditedCodes | None:
-        """Codes of one image, in which the swap's source, if any, gives way to its targets.
+    def swapped(self, codes: Codes, swap: Swap, random: np.random.Generator) -> Codes | None:
+        """Codes of one image in which the swap's source, if any, gives way to its target.
 
         None where the codes have no feature for one of them, or hardly any of the source's: a code
         that stayed as it was, with the thing gone from its caption, would teach to forget things.
@@ -114,8 +101,7 @@ class CodeEditor:
             for done in applied
             if done.op == "ablate"
         )
-        found_little = swap.source is not None and not swap.idle and taken < LEAST_TAKEN
-        return None if found_little else edited
+        return None if swap.source is not None and taken < LEAST_TAKEN else edited.codes
 
     def _edits(self, swap: Swap, random: np.random.Generator) -> list[Edit]:
         k = int(self.shares.ks[random.integers(len(self.shares.ks))])
@@ -123,9 +109,9 @@ class CodeEditor:
         out = []
         if swap.source is not None:
             out.append(Edit(op="ablate", concept=swap.source.name, k=max(k, 4)))
-        for target in swap.targets:
+        if swap.target is not None:
             dose = float(np.exp(random.uniform(low, high)))
-            out.append(Edit(op="clamp", concept=target.name, value=dose, k=k))
+            out.append(Edit(op="clamp", concept=swap.target.name, value=dose, k=k))
         return out
 
     def _encode(self, texts: list[str]) -> Tensor:

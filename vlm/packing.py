@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from sparse_encoder.codes import Codes
-from vlm.changes import Change
 
 SOFT = -1  # in token lists: a gap for one soft token
 IGNORED = -100
@@ -31,11 +30,10 @@ class Branch:
 class Row:
     """One image or text code and what is asked and answered about it."""
 
-    codes: Codes  # of one image, before any edit
+    codes: Codes  # of one image
     before: tuple[int, ...]  # tokens before the soft tokens
     after: tuple[int, ...]  # shared tokens after them
     branches: tuple[Branch, ...]
-    change: Change | None = None  # what an edit makes of the codes
 
     @property
     def n_text_tokens(self) -> int:

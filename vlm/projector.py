@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
-from vlm.changes import Change, EditedCodes
+from vlm.changes import Change
 from vlm.sparse_linear import sparse_linear
 
-MOST_TIMES = 10.0  # what ablated features brought, the most that is taken away beyond it
+MOST_TIMES = 7.0  # what ablated features brought, the most that is taken away beyond it
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,6 @@ class Projector(nn.Module):
         # (images * (1 + cells), hidden)
         return self._tokens(rows.view(codes.n_images, 1 + codes.n_cells, -1), codes.grid)
 
-    def edited(self, edited: EditedCodes) -> Tensor:
-        """Soft tokens (images, tokens, hidden) of codes and what edits changed in them."""
-        sums = self.sums(edited.base)
-        if any(edited.changes):
-            each = zip(sums.split(1), edited.changes, strict=True)
-            grid = edited.base.grid
-            sums = torch.cat([s if c is None else self.edited_sums(s, c, grid) for s, c in each])
-        return self.finish(sums)
-
     def edited_sums(self, sums: Tensor, change: Change, grid: tuple[int, int]) -> Tensor:
         """The `sums` of one image (1, 1 + groups, hidden) once its code is changed.
 
@@ -102,11 +93,11 @@ class Projector(nn.Module):
         trace of a dog shall not cost the photograph all that is like dogs.
         """
         rows = self.first[list(change.features)]
-        moved = (change.after - change.before).to(rows)[None]  # (1, 1 + cells, changed)
+        moved = (change.after - change.before).to(rows.dtype)[None]  # (1, 1 + cells, changed)
         sums = sums + self._tokens(moved, grid) @ rows
         if change.removed is None or not self.config.removal:
             return sums
-        brought = self._tokens(change.removed.to(rows)[None], grid) @ rows
+        brought = self._tokens(change.removed.to(rows.dtype)[None], grid) @ rows
         size = brought.norm(dim=-1, keepdim=True)
         direction = brought / size.clamp(min=torch.finfo(rows.dtype).tiny)
         left = (sums * direction).sum(-1, keepdim=True).clamp(min=0)

@@ -26,7 +26,6 @@ from sparse_encoder.checkpoint import load_checkpoint, save_checkpoint
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.precision import bf16_is_fast
-from vlm.changes import Change, EditedCodes
 from vlm.language_model import load_language_model
 from vlm.packing import IGNORED, Branch, Row, pack
 from vlm.projector import Projector, ProjectorConfig
@@ -66,7 +65,7 @@ class Captioner:
     def loss(self, rows: list[Row]) -> Tensor:
         """Sum over answer tokens of the cross-entropy, in nats."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            soft = self._soft(rows)
+            soft = self._soft([row.codes for row in rows])
             batch = pack(rows, [len(s) for s in soft]).to(self.device)
             base = self.model.base_model.model
             inputs = base.get_input_embeddings()(batch.token_ids)
@@ -83,16 +82,15 @@ class Captioner:
             logits.float(), batch.targets[asked], reduction="sum"
         )
 
-    def _soft(self, rows: list[Row]) -> list[Tensor]:
-        """Soft tokens (tokens, hidden) of each row; codes with cells pass together, as do those without."""
+    def _soft(self, codes: list[Codes]) -> list[Tensor]:
+        """Soft tokens (tokens, hidden) of each code; those with cells pass together, as do those without."""
         out: dict[int, Tensor] = {}
-        for grid in {row.codes.grid for row in rows}:
-            here = [i for i, row in enumerate(rows) if row.codes.grid == grid]
-            base = Codes.cat([rows[i].codes for i in here]).to(self.device)
-            base = replace(base, index=base.index.long())
-            edited = EditedCodes(base, tuple(rows[i].change for i in here))
-            out.update(zip(here, self.projector.edited(edited), strict=True))
-        return [out[i] for i in range(len(rows))]
+        for grid in {c.grid for c in codes}:
+            here = [i for i, c in enumerate(codes) if c.grid == grid]
+            together = Codes.cat([codes[i] for i in here]).to(self.device)
+            tokens = self.projector(replace(together, index=together.index.long()))
+            out.update(zip(here, tokens, strict=True))
+        return [out[i] for i in range(len(codes))]
 
     def save(self, folder: Path) -> None:
         """Projector and adapter in fp16, in the layout of a model folder."""
@@ -176,7 +174,6 @@ class _Sent(NamedTuple):
     before: tuple[int, ...]
     after: tuple[int, ...]
     branches: tuple[Branch, ...]
-    change: tuple[tuple[int, ...], NDArray[Any], NDArray[Any], NDArray[Any] | None] | None
 
     @classmethod
     def of(cls, row: Row) -> "_Sent":
@@ -184,23 +181,12 @@ class _Sent(NamedTuple):
         codes = row.codes
         small = torch.int16 if codes.n_features <= 2**15 else torch.int32
         arrays = codes.index.to(small).numpy(), codes.value.numpy(), codes.offset.numpy()
-        change = None
-        if (c := row.change) is not None:
-            removed = None if c.removed is None else c.removed.numpy()
-            change = c.features, c.before.numpy(), c.after.numpy(), removed
-        return cls(
-            arrays, codes.n_features, codes.grid, row.before, row.after, row.branches, change
-        )
+        return cls(arrays, codes.n_features, codes.grid, row.before, row.after, row.branches)
 
     def row(self) -> Row:
         index, value, offset = (torch.from_numpy(array) for array in self.codes)
         codes = Codes(index, value, offset, self.n_features, self.grid)
-        change = None
-        if self.change is not None:
-            features, before, after, removed = self.change
-            taken = None if removed is None else torch.from_numpy(removed)
-            change = Change(features, torch.from_numpy(before), torch.from_numpy(after), taken)
-        return Row(codes, self.before, self.after, self.branches, change)
+        return Row(codes, self.before, self.after, self.branches)
 
 
 class _Steps(Dataset[list[list[_Sent]]]):

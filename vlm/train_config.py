@@ -18,7 +18,7 @@ class VlmRun:
     llm: str = "smollm2-135m-instruct"  # or "tiny": random, for tests
     start_from: str = ""  # model whose projector and adapter the run begins with; empty: fresh
     groups: tuple[int, int] = (3, 3)  # cell tokens an image
-    removal: float = 0.0  # what an ablation takes beyond zeros, in training and in answers
+    removal: float = 0.0  # what an ablation takes beyond zeros; answers only
     rank: int = 12  # of LoRA, on every linear layer
     steps: int = 560  # of both stages together
     stage1: float = 0.03  # share of the steps that train the projector alone

@@ -12,7 +12,6 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.dataset import Sample
 from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.trunk_cache import CachedImages
-from vlm.changes import Change
 from vlm.concept_swaps import SwapTable
 from vlm.edited_codes import CodeEditor, EditShares, disturbed
 from vlm.packing import Branch, Row
@@ -67,18 +66,17 @@ class RowMaker:
         sample, codes = self.images.samples[i], self.codes_of(i)
         if random.random() < 0.15:
             codes = _global_only(codes)  # ties the global token to captions without pictures
-        codes = disturbed(codes, self.edits, random)
         if sample.label is not None:
             return self._label_row(codes, sample, random)
         if sample.captions_by_rule:
-            return self._qa_row(codes, sample)
-        captions, change = list(sample.captions), None
+            return self._qa_row(codes, sample, random)
+        captions = list(sample.captions)
         if random.random() < self.edits.swap:
             swapped = self._swap(codes, captions[random.integers(len(captions))], random)
             if swapped is not None:
-                change, caption = swapped
+                codes, caption = swapped
                 captions = [caption]
-        return self._row(codes, change, DEFAULT_PROMPT, captions)
+        return self._row(disturbed(codes, self.edits, random), DEFAULT_PROMPT, captions)
 
     def text_row(self, i: int, random: np.random.Generator) -> Row:
         """A row about caption i, whose own code stands in for a photograph's."""
@@ -89,13 +87,12 @@ class RowMaker:
             other = self.codes_of(int(random.integers(len(self.images))), with_cells=False).dense()[
                 0
             ]
-        codes = disturbed(self.text_codes.noisy(code.detach(), other, random), self.edits, random)
-        change = None
+        codes = self.text_codes.noisy(code.detach(), other, random)
         if random.random() < self.edits.swap:
             swapped = self._swap(codes, caption, random)
             if swapped is not None:
-                change, caption = swapped
-        return self._row(codes, change, DEFAULT_PROMPT, [caption])
+                codes, caption = swapped
+        return self._row(disturbed(codes, self.edits, random), DEFAULT_PROMPT, [caption])
 
     @torch.no_grad()
     def codes_of(self, i: int, with_cells: bool = True) -> Codes:
@@ -106,11 +103,11 @@ class RowMaker:
 
     def _label_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
         """One code, two questions: what the photograph shows, and its main subject."""
-        subject, change = sample.label or "", None
+        subject = sample.label or ""
         if random.random() < self.edits.swap:
             swapped = self._swap(codes, subject, random)
             if swapped is not None:
-                change, subject = swapped
+                codes, subject = swapped
         caption = _LABEL_CAPTIONS[random.integers(len(_LABEL_CAPTIONS))].format(subject)
         before, described = self._cut(DEFAULT_PROMPT)
         _, named = self._cut(SUBJECT_PROMPT)
@@ -118,23 +115,22 @@ class RowMaker:
             Branch(described, self._answer(_articled(caption))),
             Branch(named, self._answer(subject)),
         )
-        return Row(codes, before, (), branches, change)
+        return Row(disturbed(codes, self.edits, random), before, (), branches)
 
-    def _qa_row(self, codes: Codes, sample: Sample) -> Row:
+    def _qa_row(self, codes: Codes, sample: Sample, random: np.random.Generator) -> Row:
         branches = []
         before, _ = self._cut(DEFAULT_PROMPT)
         for question, answer in sample.qa[:4]:
             _, after = self._cut(question)
             branches.append(Branch(after, self._answer(answer)))
-        return Row(codes, before, (), tuple(branches))
+        return Row(disturbed(codes, self.edits, random), before, (), tuple(branches))
 
-    def _row(self, codes: Codes, change: Change | None, prompt: str, answers: Sequence[str]) -> Row:
+    def _row(self, codes: Codes, prompt: str, answers: Sequence[str]) -> Row:
         before, after = self._cut(prompt)
         # The prefix's last token is repeated in each branch: it is the one that predicts the
         # answer's first token, and that differs from branch to branch.
         shared, last = (after, ()) if len(answers) == 1 else (after[:-1], after[-1:])
-        branches = tuple(Branch(last, self._answer(a)) for a in answers)
-        return Row(codes, before, shared, branches, change)
+        return Row(codes, before, shared, tuple(Branch(last, self._answer(a)) for a in answers))
 
     def _cut(self, prompt: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids before and after the soft tokens of a one-turn chat."""
@@ -150,16 +146,13 @@ class RowMaker:
 
     def _swap(
         self, codes: Codes, caption: str, random: np.random.Generator
-    ) -> tuple[Change | None, str] | None:
-        """What one swap makes of codes and caption; None where no swap is possible."""
-        edits = self.edits
-        swap = self.swaps.draw(
-            caption, random, edits.suppress, edits.insert, edits.idle, edits.both
-        )
+    ) -> tuple[Codes, str] | None:
+        """Codes and caption with one thing swapped in both; None where that is not possible."""
+        swap = self.swaps.draw(caption, random, self.edits.suppress, self.edits.insert)
         if swap is None:
             return None
         edited = self.editor.swapped(codes, swap, random)
-        return None if edited is None else (edited.changes[0], swap.caption)
+        return None if edited is None else (edited, swap.caption)
 
 
 def _kind(sample: Sample) -> str:

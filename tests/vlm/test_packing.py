@@ -1,12 +1,9 @@
 """Packed rows give each answer the very loss that it would get alone."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from sparse_encoder.codes import Codes
-from vlm.changes import Change
 from vlm.packing import IGNORED, Branch, Row, pack
 from vlm.train import Captioner
 from vlm.train_config import PRESETS
@@ -47,20 +44,3 @@ def test_the_loss_of_a_packed_row_is_the_sum_of_its_answers_alone() -> None:
         captioner.loss([Row(rows[0].codes, rows[0].before, rows[0].after, (b,))]) for b in branches
     ] + [captioner.loss([rows[1]])]
     torch.testing.assert_close(together, torch.stack(alone).sum(), atol=1e-4, rtol=1e-5)
-
-
-@pytest.mark.parametrize("removal", [0.0, 2.0])
-def test_a_row_with_a_change_is_heard_as_an_edited_code_is_answered(removal: float) -> None:
-    captioner = Captioner(replace(PRESETS["tiny"], removal=removal), features=64, grid=(3, 3))
-    torch.manual_seed(0)
-    row = _row(1, 1, (Branch((30,), (40, 41)),))
-    dense = row.codes.dense()
-    before, after = dense[:, [5, 9]], torch.zeros(10, 2)
-    changed = replace(row, change=Change((5, 9), before, after, before))
-    dense[:, [5, 9]] = 0
-    zeros = captioner.loss([replace(row, codes=Codes.from_dense(dense, (3, 3)))])
-    heard, other = captioner.loss([changed]), captioner.loss([row])
-    assert not torch.allclose(heard, other, rtol=1e-6, atol=0)
-    # Without a removal the zeros are all; with one, more than they.
-    assert torch.allclose(heard, zeros, rtol=1e-6, atol=0) == (removal == 0)
-    torch.testing.assert_close(captioner.loss([row, changed]), heard + other, atol=1e-4, rtol=1e-5)

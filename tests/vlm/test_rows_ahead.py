@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sparse_encoder.codes import Codes
-from vlm.changes import Change
 from vlm.packing import Branch, Row
 from vlm.train import GROUP_TOKENS, _draw, _draws
 from vlm.train_config import vlm_run
@@ -29,24 +28,13 @@ class Maker:
     def row(self, i: int, random: np.random.Generator, grid: tuple[int, int]) -> Row:
         dense = torch.from_numpy(random.random((1 + grid[0] * grid[1], 64), dtype=np.float32))
         answer = tuple(int(t) for t in random.integers(9, size=1 + i))
-        change = None
-        if i:
-            before, after = dense[:, 3:5], torch.from_numpy(random.random((len(dense), 2)))
-            change = Change((3, 4), before, after.float(), before if i == 2 else None)
-        return Row(Codes.from_dense(dense, grid), (1,), (), (Branch((2,), answer),), change)
-
-
-def plain(change: Change | None) -> Any:
-    if change is None:
-        return None
-    activations = (change.before, change.after, change.removed)
-    return change.features, [None if a is None else a.tolist() for a in activations]
+        return Row(Codes.from_dense(dense, grid), (1,), (), (Branch((2,), answer),))
 
 
 def flat(groups: list[list[Row]]) -> list[Any]:
     return [
         (r.before, r.after, r.branches, r.codes.grid, r.codes.index.long().tolist())
-        + (r.codes.value.tolist(), r.codes.offset.tolist(), plain(r.change))
+        + (r.codes.value.tolist(), r.codes.offset.tolist())
         for rows in groups
         for r in rows
     ]

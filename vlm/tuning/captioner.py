@@ -7,8 +7,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
-from vlm.changes import EditedCodes
 from vlm.packing import IGNORED, Batch
 from vlm.projector import Projector
 from vlm.tuning.config import LoraShape
@@ -40,12 +40,12 @@ class TunedCaptioner(nn.Module):
         for parameter in self.lora:
             parameter.requires_grad_(bool(stage))
 
-    def forward(self, codes: EditedCodes | None, batch: Batch) -> Tensor:
+    def forward(self, codes: Codes | None, batch: Batch) -> Tensor:
         """Sum over answer tokens of the cross-entropy, (), in nats.
 
         codes: of the images whose soft tokens the rows have gaps for, in order; None for no image.
         """
-        return self.loss_of(None if codes is None else self.projector.edited(codes), batch)
+        return self.loss_of(None if codes is None else self.projector(codes), batch)
 
     def loss_of(self, soft: Tensor | None, batch: Batch) -> Tensor:
         """The same from the soft tokens (images, tokens, hidden)."""

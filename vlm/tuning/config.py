@@ -66,7 +66,7 @@ class TuneRun:
     chat_template: str = ""  # Jinja file that goes before the tokenizer's own template
     encoder: str = ""  # tower preset that --dry-run plans with; a run is given its encoder's folder
     groups: tuple[int, int] = (3, 3)  # the cells are averaged into this many soft tokens
-    removal: float = 0.0  # what an ablation takes beyond zeros, in training and in answers
+    removal: float = 0.0  # what an ablation takes beyond zeros; answers only
     lora: LoraShape = field(default_factory=LoraShape)
     stage1: Stage = field(default_factory=Stage)
     stage2: Stage = field(default_factory=Stage)

@@ -26,7 +26,6 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.pair_stream import SkipCounts
 from sparse_encoder.pretrain.sharding import refuse_foreign_shards
 from sparse_encoder.pretrain.state import RunState
-from vlm.changes import EditedCodes
 from vlm.edited_codes import CodeEditor, disturbed
 from vlm.packing import IGNORED, SOFT, Batch, Laid, stack
 from vlm.tuning.captioner import TunedCaptioner
@@ -148,7 +147,7 @@ class Tuner:
         for part in _micro_batches(samples, self.run.micro_batch):
             codes, batch = self._ready(part)
             if codes is not None:
-                densities.append(codes.base.density())
+                densities.append(codes.density())
             with self.accelerator.autocast():
                 loss = self.captioner(codes, batch) / n_tokens
             if loss.requires_grad:  # not in stage 1, where no row of the part has an image
@@ -171,36 +170,34 @@ class Tuner:
         self.report.step(n_tokens, float(np.mean(densities)) if densities else math.nan)
         return value
 
-    def _ready(self, samples: Sequence[Sample]) -> tuple[EditedCodes | None, Batch]:
+    def _ready(self, samples: Sequence[Sample]) -> tuple[Codes | None, Batch]:
         """Codes of all images that the rows speak of, edited, and the rows, on the device."""
         device = self.accelerator.device
         pixels = [p for s in samples for p in s.pixels]
         codes = self.encoder.codes_of_pixels(torch.stack(pixels)) if pixels else None
-        per_row: list[EditedCodes] = []
+        per_row: list[Codes] = []
         rows: list[Laid] = []
         n = 0
         for sample in samples:
             images = [codes.image(n + i) for i in range(len(sample.pixels))] if codes else []
             n += len(sample.pixels)
-            edited, sample_rows = self._edited(sample, images)
+            images, sample_rows = self._edited(sample, images)
             for row in sample_rows:
                 n_images = row.tokens.count(SOFT) // self.samples.n_soft
-                per_row += edited[:n_images]
+                per_row += images[:n_images]
                 rows.append(row)
-        together = EditedCodes.cat([e.to(device) for e in per_row]) if per_row else None
+        together = Codes.cat([c.to(device) for c in per_row]) if per_row else None
         return together, stack(rows).to(device)
 
-    def _edited(
-        self, sample: Sample, images: list[Codes]
-    ) -> tuple[list[EditedCodes], Sequence[Laid]]:
+    def _edited(self, sample: Sample, images: list[Codes]) -> tuple[list[Codes], Sequence[Laid]]:
         random = np.random.default_rng(sample.seed)
-        images = [disturbed(codes, self.run.edits, random) for codes in images]
+        rows: Sequence[Laid] = sample.rows
         if sample.swap is not None and self.editor is not None:
             swap, row = sample.swap
             swapped = self.editor.swapped(images[0].to("cpu"), swap, random)
             if swapped is not None:
-                return [swapped], [row]
-        return [EditedCodes.unchanged(codes) for codes in images], sample.rows
+                images, rows = [swapped], [row]
+        return [disturbed(codes, self.run.edits, random) for codes in images], rows
 
     def _sum(self, value: float) -> float:
         """Over all ranks."""

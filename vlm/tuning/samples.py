@@ -164,9 +164,7 @@ class ReadCaptions:
             return None
         caption = captions[int(chance.integers(len(captions)))]
         edits = self.run.edits
-        swap = self.swaps.draw(
-            caption, chance, edits.suppress, edits.insert, edits.idle, edits.both
-        )
+        swap = self.swaps.draw(caption, chance, edits.suppress, edits.insert)
         row = swap and self.layout.captions(self.run.prompt, [swap.caption])
         return (swap, row) if swap and row else None
 
