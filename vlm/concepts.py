@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
 from sparse_encoder.errors import SparsightError
-from vlm.default_dose import default_dose
+from vlm.default_dose import default_dose, feature_dose
 from vlm.edits import (
     DEFAULT_K,
     MAX_DOSE,
@@ -276,8 +276,10 @@ def _with_doses(edit: Edit, features: list[int], atlas: FeatureAtlas, param: str
 
 
 def _value(edit: Edit, atlas: FeatureAtlas, param: str) -> float:
-    """The number of an edit; that of a clamp without one is its concept's effective dose."""
-    if edit.value is not None or edit.op != "clamp" or edit.concept is None:
+    """The number of an edit; that of a clamp without one is its target's effective dose."""
+    if edit.value is not None or edit.op != "clamp":
         return float(edit.value or 0.0)
-    concept, k = normalise(edit.concept), edit.k or DEFAULT_K
+    if edit.feature is not None:
+        return feature_dose(edit.feature, atlas, f"{param}.value")
+    concept, k = normalise(edit.concept or ""), edit.k or DEFAULT_K
     return default_dose(concept, k, atlas, f"{param}.value")

@@ -32,7 +32,7 @@ class Edit:
     concept: str | None = None  # exactly one of concept and feature
     feature: int | None = None
     value: float | None = None  # dose of clamp and add, factor of scale; ablate has none;
-    # a clamp of a calibrated concept may leave it out
+    # a clamp of a calibrated concept or feature may leave it out
     unit: Unit = "p99"  # of clamp and add
     region: Region | None = None  # x0, y0, x1, y1 in [0, 1] of the upright image; None = all of it
     image: int | None = None  # index among the request's images; None = all of them
@@ -198,7 +198,7 @@ def _check_value(edit: Edit) -> None:
             raise _refusal("value", "ablate takes no value, it always sets 0; leave value out")
         return
     if edit.value is None:
-        if edit.op == "clamp" and edit.concept is not None and edit.unit == "p99":
+        if edit.op == "clamp" and edit.unit == "p99":
             return
         raise _refusal("value", f"{edit.op} of {edit.label} needs a value, none was given")
     value = _number(edit.value)

@@ -70,6 +70,38 @@ def test_a_clamp_without_a_value_and_without_a_dose_is_refused_with_the_reason(
     assert (refused.value.code, "give a value" in refused.value.message) == ("uncalibrated", True)
 
 
+def test_a_clamp_of_a_feature_without_a_value_takes_the_features_effective_dose(
+    tiny_atlas: FeatureAtlas, fake_encode_text: Encode
+) -> None:
+    atlas = with_doses(tiny_atlas, curve(None, 0.75, 1.0, feature=4))
+    (found,) = resolve([Edit("clamp", feature=4)], atlas, fake_encode_text)
+    assert found.p99_values == (0.75,)
+    assert found.raw_values == pytest.approx((0.75 * float(atlas.p99[4]),))
+
+
+@pytest.mark.parametrize(
+    ("curves", "word"),
+    [
+        (None, "no calibrated doses"),
+        ([curve("cat", 1.0, 1.0)], "not among 0 calibrated features"),
+        ([curve(None, 1.0, 1.0, feature=3)], "not among 1 calibrated features"),
+        ([curve(None, None, None, feature=4)], "none of the doses tried"),
+        ([curve(None, None, 1.0, feature=4)], "no dose up to 1 p99"),
+    ],
+)
+def test_a_clamp_of_a_feature_without_a_dose_is_refused_with_the_reason(
+    tiny_atlas: FeatureAtlas,
+    fake_encode_text: Encode,
+    curves: list[DoseCurve] | None,
+    word: str,
+) -> None:
+    atlas = tiny_atlas if curves is None else with_doses(tiny_atlas, *curves)
+    with pytest.raises(UncalibratedError, match=word) as refused:
+        resolve([Edit("clamp", feature=4)], atlas, fake_encode_text)
+    assert refused.value.param == "steering.edits[0].value"
+    assert "the clamp of feature 4 has no value" in refused.value.message
+
+
 def warnings(atlas: FeatureAtlas, encode: Encode, edit: Edit, level: float = 0.0) -> list[str]:
     codes = Codes.from_dense(torch.full((5, 12), level), (2, 2))
     applied = apply_edits(codes, resolve([edit], atlas, encode))[1]
