@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sparse_encoder.atlas import FeatureAtlas
 from vlm.rate import Rate
 from vlm.steering_evaluation.baselines import RANDOM, Baseline, Rivals
+from vlm.steering_evaluation.bystanders import Bystanders, bystanders
 from vlm.steering_evaluation.composition import Composed, composition
 from vlm.steering_evaluation.left_and_right import RegionResult, left_and_right
 from vlm.steering_evaluation.paper_grid import PaperGrid, paper_grid
@@ -31,6 +32,7 @@ class Asked:
     families: list[FamilyResult]
     baselines: list[Baseline]
     unrelated: dict[Task, tuple[Rate, Rate]]  # steered, random features
+    bystanders: list[Bystanders]
     composition: list[Composed]
     regions: list[RegionResult]
     grid: PaperGrid
@@ -64,10 +66,12 @@ def ask_all(
             ),
         )
     whole = set(strength_of) == set(TASKS)
+    taken_out = [family for family in families if family.task == "suppression"]
     return Asked(
         families,
         baselines,
         unrelated,
+        [bystanders(bench, family, rivals.sizes.bystanders) for family in taken_out],
         composition(bench, strength_of, sizes.images) if whole else [],
         left_and_right(bench, strength_of, sizes.images) if whole else [],
         paper_grid(subjects, atlas, rivals.random.encode_text, sbert, sizes.images, SUBJECT_PROMPT),

@@ -127,6 +127,7 @@ def measure_steering(
         side_effects=[
             _side_effects(task, f, asked, labels, sbert, sizes.seed) for task, f in headline.items()
         ],
+        bystanders=asked.bystanders,
         no_op=no_op(bench, pipeline),
         composition=asked.composition,
         regions=asked.regions,

@@ -97,7 +97,7 @@ def side_effects_section(report: SteeringReport) -> str:
         "<h2>What should stay</h2><p>Unrelated questions: answers that stay letter for letter. "
         "Retained: other objects said before that are still said. Drift: mean change of the cosine to "
         "50 other labels. Each beside random features of like density and strength. The no-op test "
-        f"{verdict}: {same.n} photographs with a concept ablated of which no feature is active; "
+        f"{verdict}: {same.n} photographs with features ablated none of which is active; "
         f"{same.same_codes} codes equal bit for bit, {same.same_answers} answers letter for letter.</p>"
         + table(
             [
@@ -111,6 +111,15 @@ def side_effects_section(report: SteeringReport) -> str:
                 "better prompt",
             ],
             rows,
+        )
+        + "<p>A concept ablated in photographs whose answer does not name it: answers that stay letter "
+        "for letter, other objects still said.</p>"
+        + table(
+            ["features", "unchanged", "retained", "corrupt %"],
+            [
+                [one.family, str(one.unchanged), str(one.retained), rate_cell(one.corrupt)]
+                for one in report.bystanders
+            ],
         )
     )
 

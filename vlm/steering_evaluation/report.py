@@ -7,6 +7,7 @@ from typing import Any
 from vlm.rate import Rate
 from vlm.steering_evaluation.bars import Bar, Measured, bars
 from vlm.steering_evaluation.baselines import RANDOM, Baseline, best_prompt, named
+from vlm.steering_evaluation.bystanders import Bystanders
 from vlm.steering_evaluation.composition import Composed
 from vlm.steering_evaluation.concept_means import ConceptMean, corrupt_mean, success_mean
 from vlm.steering_evaluation.left_and_right import RegionResult
@@ -73,6 +74,7 @@ class SteeringReport:
     baselines: Sequence[Baseline]
     judging: Sequence[Judging]
     side_effects: Sequence[SideEffects]
+    bystanders: Sequence[Bystanders]
     no_op: NoOp
     composition: Sequence[Composed]
     regions: Sequence[RegionResult]
@@ -127,6 +129,7 @@ class SteeringReport:
             ],
             "baselines": [baseline.to_json() for baseline in self.baselines],
             "side_effects": [one.to_json() for one in self.side_effects],
+            "bystanders": [one.to_json() for one in self.bystanders],
             "no_op": self.no_op.to_json(),
             "composition": [one.to_json() for one in self.composition],
             "regions": [one.to_json() for one in self.regions],
@@ -157,6 +160,11 @@ class SteeringReport:
                 *aligned(rows),
                 "",
                 *(f"{one.task}: words and SBERT {one.agreement}" for one in self.judging),
+                *(
+                    f"captions that do not name the ablated concept, {one.family}: unchanged "
+                    f"{one.unchanged}, other objects kept {one.retained}"
+                    for one in self.bystanders
+                ),
             ]
         )
 

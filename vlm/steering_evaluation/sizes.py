@@ -25,6 +25,7 @@ class Sizes:
     large_ks: bool = True  # also K 8 and K 16
     control_draws: int = 5
     unrelated: int = 60  # wishes whose photograph is asked unrelated questions
+    bystanders: int = 20  # photographs that do not say a concept, which is ablated in them
     alphas: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)  # of the difference of means
     sae_ks: tuple[int, ...] = (1, 2, 4)
     sae_features: int = 8192
@@ -37,7 +38,7 @@ class Sizes:
                 f"doses={self.doses}: expected one or more above 0, at most {MAX_DOSE:g} p99",
                 param="doses",
             )
-        for name in ("images", "unrelated", "sae_features", "sae_steps"):
+        for name in ("images", "unrelated", "bystanders", "sae_features", "sae_steps"):
             if getattr(self, name) < 1:
                 raise SparsightError(
                     f"{name}={getattr(self, name)}: expected 1 or more", param=name
@@ -57,6 +58,7 @@ MEDIUM = Sizes(
     replacement=HowMany(24, dev=4, test=8),
     control_draws=2,
     unrelated=20,
+    bystanders=6,
     alphas=(1.0, 2.0),
     sae_ks=(4,),
     sae_features=2048,
@@ -73,6 +75,7 @@ QUICK = replace(
     large_ks=False,
     control_draws=1,
     unrelated=4,
+    bystanders=2,
 )
 
 SizeName = Literal["quick", "medium", "full"]

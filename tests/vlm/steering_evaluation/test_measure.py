@@ -146,6 +146,8 @@ def test_steering_leaves_unrelated_answers_and_idle_codes_alone(
         assert one.unrelated.value == 1
     same = found[0].no_op
     assert same.n == same.same_codes
+    assert [one.family for one in found[0].bystanders] == ["K <= 4"]
+    assert all(one.unchanged.mean == 1 == one.retained.mean for one in found[0].bystanders)
 
 
 def test_several_edits_at_once_are_judged_each_and_all(
