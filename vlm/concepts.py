@@ -20,10 +20,11 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
 from sparse_encoder.errors import SparsightError
-from vlm.default_dose import default_dose, feature_dose
+from vlm.default_dose import default_dose
 from vlm.edits import (
     DEFAULT_K,
     MAX_DOSE,
+    MAX_K,
     MAX_TOUCHED,
     Edit,
     refuse_missing_feature,
@@ -35,9 +36,6 @@ from vlm.known_concepts import normalise, refuse_unknown
 # cut, drops the main features of common things: with it, ablating the 16 best features of "dog" left
 # 86 % of the similarity of dog photographs to the word, with three tenths 33 % (cat: 74 and 10 %).
 MAX_DENSITY = 0.30
-
-# Features of a concept among which an ablation of fewer finds those that a photograph shows.
-POOL = 16
 
 Wishes = list[tuple[int, float]]  # (feature, claim), the largest claim first
 
@@ -55,7 +53,7 @@ class Candidate:
 class ResolvedEdit:
     """An edit with its features and doses, one entry a feature, strongest claim first.
 
-    pool: of an ablated concept of fewer than POOL features, these and the next ones; else empty.
+    pool: of an ablated concept of fewer than MAX_K features, these and the next ones; else empty.
     """
 
     edit: Edit
@@ -92,7 +90,8 @@ def resolve(
     codes = concept_codes(list(wanted), encode_text).float().cpu() if wanted else torch.empty(0)
     text_code = dict(zip(wanted, codes, strict=True))
     wanted_by = _wishes(edits, text_code, atlas)
-    chosen = _share_out(edits, wanted_by, {i: edits[i].k or DEFAULT_K for i in wanted_by})
+    ks = {i: edits[i].k or DEFAULT_K for i in wanted_by}
+    chosen = _share_out(edits, wanted_by, ks)
     for i, edit in enumerate(edits):
         if edit.feature is not None:
             chosen[i] = [edit.feature]
@@ -107,7 +106,7 @@ def resolve(
             param=param,
         )
     out = [_with_doses(edit, chosen[i], atlas, f"{param}[{i}]") for i, edit in enumerate(edits)]
-    for i, pool in _pools(edits, wanted_by, chosen).items():
+    for i, pool in _pools(edits, wanted_by, ks, chosen).items():
         text = text_code[normalise(edits[i].concept or "")]
         candidates = tuple(Candidate(f, atlas.names[f], float(text[f])) for f in pool)
         out[i] = replace(out[i], pool=candidates)
@@ -155,8 +154,8 @@ def _wishes(
 ) -> dict[int, Wishes]:
     """What each concept edit asks for, by its place in the request, the largest claim first."""
     concepts = {i: normalise(e.concept) for i, e in enumerate(edits) if e.concept is not None}
-    # No edit asks further down: each feature that it did not get, another has.
-    limit = sum(max(edits[i].k or DEFAULT_K, POOL) for i in concepts) + len(edits)
+    # No edit asks further down, for its pool neither: each feature that it did not get, another has.
+    limit = MAX_K * len(edits)
     # What a feature can add to the similarity with the text: its text activation times how strong
     # it gets in images. A feature that only texts use has no claim.
     weight = torch.from_numpy(atlas.p99 * (atlas.density <= MAX_DENSITY))
@@ -172,18 +171,19 @@ def _ranking(claim: Tensor, limit: int) -> Wishes:
 
 
 def _pools(
-    edits: Sequence[Edit], wishes: Mapping[int, Wishes], chosen: Mapping[int, list[int]]
+    edits: Sequence[Edit],
+    wishes: Mapping[int, Wishes],
+    ks: Mapping[int, int],
+    chosen: Mapping[int, list[int]],
 ) -> dict[int, list[int]]:
     """Of each ablated concept its features, and the next ones that no edit of the request has."""
     taken = {feature for features in chosen.values() for feature in features}
-    ks = {
-        i: POOL - len(chosen[i])
-        for i in wishes
-        if edits[i].op == "ablate" and (edits[i].k or DEFAULT_K) < POOL
+    lacking = {
+        i: MAX_K - len(chosen[i]) for i, k in ks.items() if edits[i].op == "ablate" and k < MAX_K
     }
-    free = {i: [wish for wish in wishes[i] if wish[0] not in taken] for i in ks}
-    more = _share_out(edits, free, ks)
-    return {i: [*chosen[i], *more[i]] for i in ks if more[i]}
+    free = {i: [wish for wish in wishes[i] if wish[0] not in taken] for i in lacking}
+    more = _share_out(edits, free, lacking)
+    return {i: [*chosen[i], *more[i]] for i in lacking if more[i]}
 
 
 def _share_out(
@@ -279,7 +279,4 @@ def _value(edit: Edit, atlas: FeatureAtlas, param: str) -> float:
     """The number of an edit; that of a clamp without one is its target's effective dose."""
     if edit.value is not None or edit.op != "clamp":
         return float(edit.value or 0.0)
-    if edit.feature is not None:
-        return feature_dose(edit.feature, atlas, f"{param}.value")
-    concept, k = normalise(edit.concept or ""), edit.k or DEFAULT_K
-    return default_dose(concept, k, atlas, f"{param}.value")
+    return default_dose(edit, atlas, f"{param}.value")

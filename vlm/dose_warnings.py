@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.doses import DoseCurve, Doses
 from vlm.apply import AppliedEdit
-from vlm.edits import DEFAULT_K, Edit
-from vlm.known_concepts import normalise
+from vlm.default_dose import curve_of
+from vlm.edits import Edit
 
 ABOVE_SAFE = "above the calibrated safe dose"  # in every such warning, and in no other
 ROUNDING = 1e-6  # a dose in p99 comes back from raw units with a rounding error
@@ -29,16 +29,10 @@ def dose_warnings(
             worst[place] = max(worst.get(place, 0.0), done.after / p99)
     out = []
     for (edit, image), level in worst.items():
-        curve = _curve(edits[edit], atlas.doses)
+        curve = curve_of(edits[edit], atlas.doses)
         if curve is not None and level > (curve.safe_max or 0.0) * (1 + ROUNDING):
             out.append(f"edit {edit} on image {image}: {_above(curve, level, atlas.doses)}")
     return tuple(out)
-
-
-def _curve(edit: Edit, doses: Doses) -> DoseCurve | None:
-    if edit.concept is not None:
-        return doses.of_concept(normalise(edit.concept), edit.k or DEFAULT_K)
-    return None if edit.feature is None else doses.of_feature(edit.feature)
 
 
 def _above(curve: DoseCurve, level: float, doses: Doses) -> str:

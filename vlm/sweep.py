@@ -10,6 +10,7 @@ from sparse_encoder.encoder import SparseEncoder
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.image import DecodedImage
 from vlm.concepts import resolve
+from vlm.default_dose import curve_of
 from vlm.dose_list import check_doses
 from vlm.edits import DEFAULT_K, Edit, refuse_missing_feature
 from vlm.known_concepts import normalise
@@ -123,7 +124,7 @@ def judge_sweep(pipeline: Pipeline, plan: SweepPlan, answers: Sequence[Answer]) 
         name=plan.name,
         unsteered=points[0],
         points=tuple(points[1:]),
-        curve=_curve(pipeline, known, plan.k, plan.feature),
+        curve=curve_of(plan.requests[-1].edits[0], pipeline.atlas.doses),
     )
 
 
@@ -153,14 +154,3 @@ def _judged(
         SweepPoint(dose, answer, mentions(lexicon, answer.text), like)
         for dose, answer, like in zip(doses, answers, likeness, strict=True)
     ]
-
-
-def _curve(
-    pipeline: Pipeline, concept: str | None, k: int | None, feature: int | None
-) -> DoseCurve | None:
-    doses = pipeline.atlas.doses
-    if doses is None:
-        return None
-    if concept is not None:
-        return doses.of_concept(concept, k or DEFAULT_K)
-    return None if feature is None else doses.of_feature(feature)

@@ -71,7 +71,7 @@ def ask_all(
         families,
         baselines,
         unrelated,
-        [bystanders(bench, family, rivals.sizes.bystanders) for family in taken_out],
+        [bystanders(bench, family, sizes.bystanders) for family in taken_out],
         composition(bench, strength_of, sizes.images) if whole else [],
         left_and_right(bench, strength_of, sizes.images) if whole else [],
         paper_grid(subjects, atlas, rivals.random.encode_text, sbert, sizes.images, SUBJECT_PROMPT),

@@ -10,12 +10,12 @@ from vlm.rate import Rate
 from vlm.steering_evaluation.concept_means import (
     ConceptMean,
     by_concept,
-    concept_mean,
     retained_mean,
+    unchanged_mean,
 )
 from vlm.steering_evaluation.photographs import TEST, drawn
 from vlm.steering_evaluation.three_tasks import FamilyResult
-from vlm.steering_evaluation.wishes import Bench, Trial, Wish, steered
+from vlm.steering_evaluation.wishes import Bench, Wish, steered
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,7 @@ def bystanders(bench: Bench, family: FamilyResult, n: int) -> Bystanders:
     trials = bench.tried(stage, wishes, steered(family.chosen.of))
     return Bystanders(
         family.family,
-        concept_mean([_unchanged(own) for own in by_concept(trials).values()]),
+        unchanged_mean(trials),
         retained_mean(trials),
         Rate.of([bool(trial.fired) for trial in trials]),
     )
-
-
-def _unchanged(trials: list[Trial]) -> float:
-    return sum(trial.before == trial.after for trial in trials) / len(trials)

@@ -66,6 +66,13 @@ def corrupt_mean(trials: Sequence[Trial]) -> ConceptMean:
     )
 
 
+def unchanged_mean(trials: Sequence[Trial]) -> ConceptMean:
+    """Mean over concepts of the share of answers that stay letter for letter."""
+    return concept_mean(
+        [_share([t.before == t.after for t in own]) for own in by_concept(trials).values()]
+    )
+
+
 def retained_mean(trials: Sequence[Trial]) -> ConceptMean:
     """Mean over concepts of the mean share of retained objects, where there were any."""
     means = []
