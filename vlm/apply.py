@@ -4,8 +4,8 @@ Edits apply in list order. Where they reach is reach.py's matter: it looks at th
 edit, so that edits on distinct features give the same codes in any order. What comes out is what the
 edits changed (changes.py), made from the columns of the features that they touch.
 
-An ablated concept of few features takes those of its pool that the photograph shows, by what each adds to
-its likeness to the word: activation times activation in the text code. That is told from the code alone,
+An ablated concept takes those of its pool (pools.py) that the photograph shows, by what each adds to its
+likeness to the word: activation times activation in the text code. That is told from the code alone,
 so whoever has photograph and model gets the same ones.
 """
 

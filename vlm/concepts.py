@@ -9,13 +9,15 @@ goes to the one with the larger claim, and the other takes its next best.
 
 Which features of a thing are active differs from photograph to photograph, and to ablate what is not
 there takes nothing away. So an ablated concept comes with a pool, of which each photograph has those
-taken that it shows (apply.py).
+taken that it shows (pools.py, apply.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas, concept_codes
@@ -31,29 +33,21 @@ from vlm.edits import (
     refuse_too_many,
 )
 from vlm.known_concepts import normalise, refuse_unknown
+from vlm.pools import Candidate, pools
+from vlm.share_out import Wishes, same_place, share_out
 
 # A feature that is active on more images than this belongs to no one concept. A tenth, the usual
 # cut, drops the main features of common things: with it, ablating the 16 best features of "dog" left
 # 86 % of the similarity of dog photographs to the word, with three tenths 33 % (cat: 74 and 10 %).
 MAX_DENSITY = 0.30
 
-Wishes = list[tuple[int, float]]  # (feature, claim), the largest claim first
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A feature that an ablation of a concept may take. text: its activation in the text code."""
-
-    feature: int
-    name: str
-    text: float
-
 
 @dataclass(frozen=True)
 class ResolvedEdit:
     """An edit with its features and doses, one entry a feature, strongest claim first.
 
-    pool: of an ablated concept of fewer than MAX_K features, these and the next ones; else empty.
+    pool: of an ablated concept these features, the next ones up to MAX_K, and those of its kinds; empty
+    where there are no others.
     """
 
     edit: Edit
@@ -89,9 +83,10 @@ def resolve(
     _refuse_same_target(edits, param)
     codes = concept_codes(list(wanted), encode_text).float().cpu() if wanted else torch.empty(0)
     text_code = dict(zip(wanted, codes, strict=True))
-    wanted_by = _wishes(edits, text_code, atlas)
+    usable = atlas.density <= MAX_DENSITY
+    wanted_by = _wishes(edits, text_code, atlas.p99 * usable)
     ks = {i: edits[i].k or DEFAULT_K for i in wanted_by}
-    chosen = _share_out(edits, wanted_by, ks)
+    chosen = share_out(edits, wanted_by, ks)
     for i, edit in enumerate(edits):
         if edit.feature is not None:
             chosen[i] = [edit.feature]
@@ -106,21 +101,9 @@ def resolve(
             param=param,
         )
     out = [_with_doses(edit, chosen[i], atlas, f"{param}[{i}]") for i, edit in enumerate(edits)]
-    for i, pool in _pools(edits, wanted_by, ks, chosen).items():
-        text = text_code[normalise(edits[i].concept or "")]
-        candidates = tuple(Candidate(f, atlas.names[f], float(text[f])) for f in pool)
-        out[i] = replace(out[i], pool=candidates)
+    for i, pool in pools(edits, wanted_by, chosen, text_code, usable, atlas).items():
+        out[i] = replace(out[i], pool=pool)
     return tuple(out)
-
-
-def same_place(one: Edit, other: Edit) -> bool:
-    """True where two edits share an image and a part of it with an area."""
-    if None not in (one.image, other.image) and one.image != other.image:
-        return False
-    if one.region is None or other.region is None:
-        return True
-    a, b = one.region, other.region
-    return max(a[0], b[0]) < min(a[2], b[2]) and max(a[1], b[1]) < min(a[3], b[3])
 
 
 def _check_feature(edit: Edit, atlas: FeatureAtlas, param: str) -> None:
@@ -150,15 +133,18 @@ def _refuse_same_target(edits: Sequence[Edit], param: str) -> None:
 
 
 def _wishes(
-    edits: Sequence[Edit], text_code: dict[str, Tensor], atlas: FeatureAtlas
+    edits: Sequence[Edit], text_code: dict[str, Tensor], strength: NDArray[np.float32]
 ) -> dict[int, Wishes]:
-    """What each concept edit asks for, by its place in the request, the largest claim first."""
+    """What each concept edit asks for, by its place in the request, the largest claim first.
+
+    strength: (features,), of each in images, 0 where no concept may have it.
+    """
     concepts = {i: normalise(e.concept) for i, e in enumerate(edits) if e.concept is not None}
     # No edit asks further down, for its pool neither: each feature that it did not get, another has.
     limit = MAX_K * len(edits)
     # What a feature can add to the similarity with the text: its text activation times how strong
     # it gets in images. A feature that only texts use has no claim.
-    weight = torch.from_numpy(atlas.p99 * (atlas.density <= MAX_DENSITY))
+    weight = torch.from_numpy(strength)
     ranked = {concept: _ranking(code * weight, limit) for concept, code in text_code.items()}
     return {i: ranked[concept] for i, concept in concepts.items()}
 
@@ -168,56 +154,6 @@ def _ranking(claim: Tensor, limit: int) -> Wishes:
     order = claim.argsort(descending=True, stable=True)[:limit]
     order = order[claim[order] > 0]
     return list(zip(order.tolist(), claim[order].tolist(), strict=True))
-
-
-def _pools(
-    edits: Sequence[Edit],
-    wishes: Mapping[int, Wishes],
-    ks: Mapping[int, int],
-    chosen: Mapping[int, list[int]],
-) -> dict[int, list[int]]:
-    """Of each ablated concept its features, and the next ones that no edit of the request has."""
-    taken = {feature for features in chosen.values() for feature in features}
-    lacking = {
-        i: MAX_K - len(chosen[i]) for i, k in ks.items() if edits[i].op == "ablate" and k < MAX_K
-    }
-    free = {i: [wish for wish in wishes[i] if wish[0] not in taken] for i in lacking}
-    more = _share_out(edits, free, lacking)
-    return {i: [*chosen[i], *more[i]] for i in lacking if more[i]}
-
-
-def _share_out(
-    edits: Sequence[Edit], wishes: Mapping[int, Wishes], ks: Mapping[int, int]
-) -> dict[int, list[int]]:
-    """Features of each concept edit, by proposals: each asks down its ranking until it has its k.
-
-    A feature stays with the edit of the larger claim (tie: the earlier) among those in
-    the same place, and a displaced edit asks on (Gale and Shapley 1962), so the outcome does not
-    depend on who asks first.
-    """
-    asked = dict.fromkeys(wishes, 0)
-    held: dict[int, dict[int, float]] = {i: {} for i in wishes}  # edit -> feature -> claim
-    holders: dict[int, set[int]] = {}
-    waiting = sorted(wishes, reverse=True)
-    while waiting:
-        i = waiting[-1]
-        if len(held[i]) >= ks[i] or asked[i] >= len(wishes[i]):
-            waiting.pop()
-            continue
-        feature, claim = wishes[i][asked[i]]
-        asked[i] += 1
-        there = holders.setdefault(feature, set())
-        rivals = [r for r in there if same_place(edits[i], edits[r])]
-        if any((held[r][feature], -r) > (claim, -i) for r in rivals):
-            continue
-        for rival in rivals:
-            del held[rival][feature]
-            there.remove(rival)
-            waiting.insert(0, rival)
-        held[i][feature] = claim
-        there.add(i)
-    # Each edit asked down its own wishes, so insertion order is their order.
-    return {i: list(own) for i, own in held.items()}
 
 
 def _refuse_featureless(edit: Edit, had_wishes: bool, param: str) -> None:

@@ -16,8 +16,9 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from vlm.apply import AppliedEdit, apply_edits, steering_warnings
-from vlm.concepts import Candidate, ResolvedEdit
+from vlm.concepts import ResolvedEdit
 from vlm.edits import Edit
+from vlm.pools import Candidate
 from vlm.reach import Reach
 
 N_FEATURES, GRID = 12, (3, 3)

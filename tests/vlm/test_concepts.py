@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.errors import SparsightError
-from vlm.concepts import resolve, same_place
+from vlm.concepts import resolve
 from vlm.edits import Edit
 from vlm.known_concepts import UnknownConceptError, closest
+from vlm.share_out import same_place
 
 Encode = Callable[[list[str]], Tensor]
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
@@ -144,6 +145,15 @@ def test_k_limits_the_features(tiny_atlas: FeatureAtlas, fake_encode_text: Encod
         ([Edit("ablate", "dog", k=1), Edit("clamp", "cat", value=1.0, k=2)], [(0, 8), ()]),
         ([Edit("ablate", "dog", k=1), Edit("ablate", "cat", k=1)], [(0, 8), (1, 2, 9)]),
         ([Edit("ablate", "man", k=1), Edit("ablate", "woman", k=1)], [(3, 10), ()]),
+        # What another photograph's edit has is free here; another region's is not.
+        (
+            [Edit("ablate", "dog", k=1, image=0), Edit("ablate", feature=2, image=1)],
+            [(0, 2, 8), ()],
+        ),
+        (
+            [Edit("ablate", "dog", k=1, region=LEFT), Edit("ablate", feature=2, region=RIGHT)],
+            [(0, 8), ()],
+        ),
     ],
 )
 def test_an_ablated_concept_has_a_pool_of_what_no_other_edit_has(

@@ -9,7 +9,7 @@ from torch import Tensor
 from sparse_encoder.atlas import FeatureAtlas
 from vlm.answer_batches import Question, Sample
 from vlm.concepts import resolve
-from vlm.edits import Edit
+from vlm.edits import MAX_K, Edit
 from vlm.steering_evaluation.control_features import matched_features
 from vlm.steering_evaluation.wishes import Strength, Way, Wish, edits_of
 
@@ -43,8 +43,8 @@ class RandomFeatures:
 
     def _draw(self, draw: int, edits: Sequence[Edit]) -> tuple[Edit, ...]:
         resolved = resolve(edits, self.atlas, self.encode_text)
-        # An ablation finds the best of its pool; as a control all of as many are ablated, which is no less.
-        own = [tuple(c.feature for c in item.pool) or item.features for item in resolved]
+        # An ablation finds the best of its pool; as a control MAX_K are ablated, which is no less.
+        own = [tuple(c.feature for c in item.pool[:MAX_K]) or item.features for item in resolved]
         taken = {feature for features in own for feature in features}
         # Seeded by the edits too: concepts with features in common must not share their controls.
         rng = np.random.default_rng([self.seed, draw, *sorted(taken)])

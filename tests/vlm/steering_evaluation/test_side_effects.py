@@ -1,7 +1,7 @@
 """The no-op test finds edits that have nothing to change, and a path that changes something."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +12,15 @@ from trials import embed, trial
 
 from sparse_encoder.codes import Codes
 from sparse_encoder.image import DecodedImage
+from vlm.answer_batches import Question
 from vlm.corruption import CorruptionRules
 from vlm.edits import Edit
 from vlm.mention import Lexicon
 from vlm.steering_evaluation.answer_book import KeptAnswer
 from vlm.steering_evaluation.photographs import Photographs
 from vlm.steering_evaluation.sbert import Sbert
-from vlm.steering_evaluation.side_effects import mean_drift, no_op
-from vlm.steering_evaluation.wishes import Bench
+from vlm.steering_evaluation.side_effects import mean_drift, no_op, unrelated_unchanged
+from vlm.steering_evaluation.wishes import Bench, Strength, Wish, steered
 from vlm.verdicts import Judge
 
 
@@ -69,6 +70,36 @@ def test_only_edits_without_an_active_feature_are_held_to_change_nothing(
 ) -> None:
     found = no_op(bench(), pipeline, make_request=fake_request)
     assert (found.n, found.same_codes, found.same_answers) == counts
+
+
+class AboutCars:
+    """Who steers towards a car hears another colour, whatever else was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+
+    def __call__(self, stage: str, questions: Sequence[Question]) -> list[KeptAnswer]:
+        self.asked += questions
+        return [
+            KeptAnswer("Red." if q.edits and "colour" in (q.prompt or "") else "Yes.", "stop", 2)
+            for q in questions
+        ]
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "moved"),
+    [("dog", 6, 1), ("car", 5, 1)],  # of "car" nobody asks whether there is a car
+)
+def test_unrelated_questions_are_those_whose_word_the_wish_does_not_touch(
+    target: str, asked: int, moved: int
+) -> None:
+    ask = AboutCars()
+    lexicons = {name: Lexicon.for_concept(name) for name in ("dog", "car", "boat")}
+    here = replace(bench(), ask=ask, lexicons=lexicons)
+    wishes = [Wish(i, "insertion", target=target) for i in range(2)]
+    found = unrelated_unchanged(here, wishes, steered(lambda _: Strength(4, 2.0)), "steered")
+    assert (found.eligible, found.successes) == (2 * asked, 2 * (asked - moved))
+    assert not any("car" in (q.prompt or "") for q in ask.asked) or target != "car"
 
 
 def test_drift_is_the_mean_move_towards_labels_that_the_edit_does_not_name() -> None:
