@@ -28,7 +28,9 @@ def steering_routes(gateway: Gateway) -> APIRouter:
         )
         plan = await gateway.worker.call(lambda pipeline: planned(pipeline, image, asked))
         answers = await answer_together(gateway.engine, gateway.worker, plan.requests)
-        found = await gateway.worker.call(lambda pipeline: judged(pipeline, plan, answers))
+        found = await gateway.worker.call(
+            lambda pipeline: judged(pipeline, plan, answers, asked.plot)
+        )
         return JSONResponse(found.model_dump())
 
     return router

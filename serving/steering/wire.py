@@ -24,6 +24,7 @@ class SweepRequest(Wire):
     k: int | None = Field(None, description="Features that a concept becomes. Missing: 16.")
     prompt: str = Field(DEFAULT_PROMPT, min_length=1, description="What is asked.")
     max_tokens: int = Field(64, ge=1, description="Of each answer.")
+    plot: bool = Field(False, description="Whether the answer has the curve as a picture, too.")
 
 
 class SweepAnswer(BaseModel):
@@ -61,3 +62,4 @@ class SweepResult(BaseModel):
     unsteered: SweepAnswer
     points: list[SweepAnswer]
     usage: SweepUsage
+    plot: str | None = None  # an SVG file, where it was asked for

@@ -13,6 +13,7 @@ from vlm.dose_list import check_doses
 from vlm.edits import Edit
 from vlm.pipeline import Answer, Pipeline
 from vlm.sweep import MAX_SWEEP, Sweep, SweepPlan, SweepPoint, judge_sweep, plan_sweep
+from vlm.sweep_plot import sweep_svg
 
 
 def read_sweep(body: SweepRequest, model: str, limits: Limits) -> DecodedImage:
@@ -51,11 +52,15 @@ def planned(pipeline: Pipeline, image: DecodedImage, body: SweepRequest) -> Swee
     )
 
 
-def judged(pipeline: Pipeline, plan: SweepPlan, answers: Sequence[Answer]) -> SweepResult:
+def judged(
+    pipeline: Pipeline, plan: SweepPlan, answers: Sequence[Answer], plot: bool = False
+) -> SweepResult:
     """The sweep in wire form, once it was answered. Raises UnsteeredAnswerError."""
     for request, answer in zip(plan.requests, answers, strict=True):
         check_steered(request, answer, pipeline.fingerprint)
-    return sweep_result(judge_sweep(pipeline, plan, answers), pipeline.name, pipeline.fingerprint)
+    found = judge_sweep(pipeline, plan, answers)
+    result = sweep_result(found, pipeline.name, pipeline.fingerprint)
+    return result.model_copy(update={"plot": sweep_svg(found)}) if plot else result
 
 
 def sweep_result(found: Sweep, model: str, fingerprint: str) -> SweepResult:

@@ -13,6 +13,7 @@ from tests.tiny_model import photo, png, tiny_pipeline
 from vlm.pipeline import Pipeline
 from vlm.receipt import verify_receipt
 from vlm.sweep import sweep
+from vlm.sweep_plot import sweep_svg
 
 URI = f"data:image/png;base64,{base64.b64encode(png(0)).decode()}"
 BODY: dict[str, Any] = {
@@ -46,10 +47,19 @@ def test_the_answer_is_the_functions_with_a_true_receipt_a_dose(
     assert [p["dose"] for p in found["points"]] == [0.0, 1.0, 4.0]
     assert (found["unsteered"]["dose"], found["unsteered"]["receipt"]) == (None, None)
     assert (found["concept"], found["k"], found["effective"]) == ("dog", 16, None)
+    assert found["plot"] is None
     for point in found["points"]:
         assert verify_receipt(point["receipt"], [photo(0)], tiny) == []
     usage = found["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 20
+
+
+def test_the_plot_is_the_one_that_the_command_writes(gateway: httpx.Client, tiny: Pipeline) -> None:
+    answer = gateway.post("/v1/steering/sweep", json={**BODY, "plot": True})
+    plain = sweep(tiny, photo(0), concept="dog", doses=(0.0, 1.0, 4.0), max_tokens=5)
+    assert answer.json()["plot"] == sweep_svg(plain)
+    refused = gateway.post("/v1/steering/sweep", json={**BODY, "plot": "svg"})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "plot"
 
 
 @pytest.mark.parametrize(
