@@ -104,6 +104,11 @@ class Codes:
         offset = self.offset[i * n : (i + 1) * n + 1] - lo
         return Codes(self.index[lo:hi], self.value[lo:hi], offset, self.n_features, self.grid)
 
+    def global_only(self) -> "Codes":
+        """The first image's code without its cells; shares memory."""
+        end = int(self.offset[1])
+        return Codes(self.index[:end], self.value[:end], self.offset[:2], self.n_features)
+
     @classmethod
     def cat(cls, codes: Sequence["Codes"]) -> "Codes":
         """Several images after one another; all share features and grid."""

@@ -100,10 +100,12 @@ def _of_what_is_shown(item: ResolvedEdit, rows: Codes) -> ResolvedEdit:
     """
     if not item.pool:
         return item
-    columns = rows.columns([one.feature for one in item.pool])  # (1 + cells, pool)
-    shown = columns[0]
-    if item.edit.region is not None and rows.n_cells:
-        shown = columns[1:][region_cells(item.edit.region, rows.grid)].mean(0)
+    pool = [one.feature for one in item.pool]  # of a kind word a thousand and more
+    if item.edit.region is None or not rows.n_cells:
+        shown = rows.global_only().columns(pool)[0]
+    else:
+        cells = rows.columns(pool)[1:]  # (cells, pool)
+        shown = cells[region_cells(item.edit.region, rows.grid)].mean(0)
     adds = shown * torch.tensor([one.text for one in item.pool])
     k = len(item.features)
     places = adds.argsort(descending=True, stable=True)[:k].sort().values

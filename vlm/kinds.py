@@ -13,12 +13,15 @@ from torch import Tensor
 from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.errors import SparsightError
 from vlm.label_senses import LABEL_SENSES
-from vlm.mention import Lexicon
-from vlm.wordnet import SYNSET_NAME, Synset, wordnet
+from vlm.mention import Lexicon, is_synset_name
+from vlm.wordnet import Synset, wordnet
 
 
 class _Kind(NamedTuple):
-    """The live features called by one word. sure: whether the word mostly means such a kind, or is the concept itself."""
+    """The live features called by one word.
+
+    sure: whether the word mostly means such a kind, or is the concept itself.
+    """
 
     features: tuple[int, ...]
     sure: bool
@@ -31,10 +34,11 @@ def features_of_kinds(concept: str, atlas: FeatureAtlas, text: Tensor) -> list[i
     one of their features answers to the concept's own word: "ferry" is a watercraft, but "dalmatian",
     in WordNet a native of Dalmatia first, is nobody. Empty where WordNet lacks the concept.
     """
+    answering = set((text > 0).nonzero()[:, 0].tolist())
     return sorted(
         feature
         for kind in _kinds(concept, atlas)
-        if kind.sure or bool((text[list(kind.features)] > 0).any())
+        if kind.sure or not answering.isdisjoint(kind.features)
         for feature in kind.features
     )
 
@@ -72,5 +76,5 @@ def _senses(name: str) -> Iterator[Synset]:
         yield from wordnet().senses(name)
         return
     for meaning in LABEL_SENSES[name]:
-        if SYNSET_NAME.fullmatch(meaning):
+        if is_synset_name(meaning):
             yield wordnet().synset(meaning)

@@ -53,11 +53,13 @@ def pools(
     more = share_out(edits, rest, {i: len(rest[i]) for i in ablated})
     out = {}
     for i in ablated:
-        text, claims = text_code[normalise(edits[i].concept or "")], dict(kinds[i])
         pool = [*had[i], *more[i]]
         if len(pool) > len(chosen[i]):
+            own = text_code[normalise(edits[i].concept or "")][pool].tolist()
+            claims = dict(kinds[i])
             out[i] = tuple(
-                Candidate(f, atlas.names[f], max(float(text[f]), claims.get(f, 0.0))) for f in pool
+                Candidate(f, atlas.names[f], max(text, claims.get(f, 0.0)))
+                for f, text in zip(pool, own, strict=True)
             )
     return out
 
@@ -68,7 +70,8 @@ def _kinds(
     """Features of the concept's kinds with the activations of their names, the largest first."""
     concept = normalise(edit.concept or "")
     found = [f for f in features_of_kinds(concept, atlas, text_code[concept]) if usable[f]]
-    claims = [(f, float(atlas.name_score[f])) for f in found if atlas.name_score[f] > 0]
+    scores = atlas.name_score[found].tolist()
+    claims = [(f, score) for f, score in zip(found, scores, strict=True) if score > 0]
     return sorted(claims, key=lambda claim: -claim[1])
 
 

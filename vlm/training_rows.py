@@ -65,7 +65,7 @@ class RowMaker:
         """A row about photograph i: its captions, its label or its questions."""
         sample, codes = self.images.samples[i], self.codes_of(i)
         if random.random() < 0.15:
-            codes = _global_only(codes)  # ties the global token to captions without pictures
+            codes = codes.global_only()  # ties the global token to captions without pictures
         if sample.label is not None:
             return self._label_row(codes, sample, random)
         if sample.captions_by_rule:
@@ -159,11 +159,6 @@ def _kind(sample: Sample) -> str:
     if sample.label is not None:
         return "label"
     return "qa" if sample.captions_by_rule else "caption"
-
-
-def _global_only(codes: Codes) -> Codes:
-    end = int(codes.offset[1])
-    return Codes(codes.index[:end], codes.value[:end], codes.offset[:2], codes.n_features)
 
 
 def _articled(text: str) -> str:
