@@ -68,7 +68,11 @@ def read_samples(shards: Sequence[Path]) -> Iterator[Sample]:
     """Every sound sample of the shards, in order. Broken ones are logged and left out."""
     for shard in shards:
         pipeline = wds.WebDataset(
-            str(shard), shardshuffle=False, empty_check=False, handler=_skip(shard)
+            str(shard),
+            shardshuffle=False,
+            empty_check=False,
+            handler=_skip(shard),
+            nodesplitter=None,  # each of several processes reads all, where webdataset refuses
         )
         for raw in pipeline:
             sample = _sample(raw, shard)

@@ -1,25 +1,22 @@
 """Training the captioner: stage 1 the projector, stage 2 the projector and LoRA (arXiv 2601.20075).
 
 The paper tunes the whole language model; LoRA is our choice. The loss is on answers only. Draws
-depend on (seed, step), so a run that was killed goes on with the same numbers.
+depend on (seed, step), so a run that was killed goes on with the same numbers, and processes, which
+share the rows of each step and sum their gradients, learn what one would.
 """
 
 import logging
 import math
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from accelerate import Accelerator
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sparse_encoder.checkpoint import load_checkpoint, save_checkpoint
@@ -27,27 +24,33 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.precision import bf16_is_fast
 from vlm.language_model import load_language_model
-from vlm.packing import IGNORED, Branch, Row, pack
+from vlm.packing import IGNORED, Row, pack
 from vlm.projector import Projector, ProjectorConfig
+from vlm.step_rows import Drawn, Share, draws
 from vlm.train_config import VlmRun
 from vlm.training_rows import RowMaker
 from vlm.tuning.captioner import with_lora
 from vlm.tuning.config import LoraShape
+from vlm.tuning.ranks import begin_alike, sum_gradients
 
 log = logging.getLogger(__name__)
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# Tokens a forward pass: more is not faster on two cores; a GPU wants large passes.
-GROUP_TOKENS = {"cpu": 1200, "cuda": 12_000}
 SAVE_EVERY = 180.0  # seconds between checkpoints
 
 
 class Captioner:
     """Projector and language model with LoRA, as they are trained together."""
 
-    def __init__(self, run: VlmRun, features: int, grid: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        run: VlmRun,
+        features: int,
+        grid: tuple[int, int],
+        device: torch.device | str = "cpu",
+    ) -> None:
         torch.manual_seed(run.seed)
         model, self.tokenizer = load_language_model(run.llm, attention="eager")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device)
         quick = self.device.type == "cuda" or bf16_is_fast()
         self.bf16 = run.precision == "bf16" or (run.precision == "auto" and quick)
         if self.bf16:
@@ -109,8 +112,13 @@ class Captioner:
         )
 
 
-def train(captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path) -> list[float]:
-    """Runs all steps (or what is left of them); the loss of each step, in nats an answer token."""
+def train(
+    captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path, accelerator: Accelerator
+) -> list[float]:
+    """Runs all steps (or what is left of them); the loss of each step, in nats an answer token.
+
+    Every process of the accelerator calls it; the main one alone writes.
+    """
     optimiser = torch.optim.AdamW(
         [
             {"params": list(captioner.projector.parameters()), "lr": run.lr_projector},
@@ -120,135 +128,63 @@ def train(captioner: Captioner, maker: RowMaker, run: VlmRun, out: Path) -> list
         weight_decay=run.weight_decay,
         fused=True,
     )
-    peaks = (run.lr_projector, run.lr_lora)
+    begin_alike([*captioner.projector.parameters(), *captioner.lora])
     losses = _resume(captioner, optimiser, run, out)
+    _refuse_unlike_starts(len(losses), accelerator, out)
+    main = accelerator.is_main_process
+    share = Share(accelerator.process_index, accelerator.num_processes)
     saved = time.monotonic()
-    draws = _draws(maker, run, range(len(losses), run.steps), captioner.device.type)
-    bar = tqdm(draws, initial=len(losses), total=run.steps, unit="step")
-    for step, groups in enumerate(bar, start=len(losses)):
+    rows = draws(maker, run, range(len(losses), run.steps), captioner.device.type, share)
+    bar = tqdm(rows, initial=len(losses), total=run.steps, unit="step", disable=not main)
+    for step, drawn in enumerate(bar, start=len(losses)):
         tuned = step >= run.stage1 * run.steps
-        for group, peak, share in zip(
-            optimiser.param_groups,
-            peaks,
-            (
-                _schedule(step, run.steps, 0),
-                _schedule(step, run.steps, int(run.stage1 * run.steps)),
-            ),
-            strict=True,
-        ):
-            group["lr"] = peak * share
+        rates = (
+            run.lr_projector * _schedule(step, run.steps, 0),
+            run.lr_lora * _schedule(step, run.steps, int(run.stage1 * run.steps)),
+        )
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
         for p in captioner.lora:
             p.requires_grad_(tuned)
-        losses.append(_step(captioner, optimiser, groups))
+        losses.append(_step(captioner, optimiser, drawn, accelerator))
         recent = losses[-50:]
         bar.set_postfix(loss=f"{sum(recent) / len(recent):.3f}")
-        if time.monotonic() - saved > SAVE_EVERY or step + 1 == run.steps:
+        if main and (time.monotonic() - saved > SAVE_EVERY or step + 1 == run.steps):
             _checkpoint(captioner, optimiser, run, losses, out)
             saved = time.monotonic()
-    captioner.save(out)
+    if main:
+        captioner.save(out)
     return losses
 
 
-def _step(captioner: Captioner, optimiser: Any, groups: list[list[Row]]) -> float:
-    n_tokens = sum(row.n_answer_tokens for rows in groups for row in rows)
-    total = 0.0
-    for rows in groups:  # rows of like length together: less padding
-        loss = captioner.loss(rows) / n_tokens
+def _step(captioner: Captioner, optimiser: Any, drawn: Drawn, accelerator: Accelerator) -> float:
+    """One update; the loss over the rows of all processes."""
+    here = torch.zeros((), device=captioner.device)
+    for rows in drawn.groups:  # rows of like length together: less padding
+        loss = captioner.loss(rows) / drawn.n_answer_tokens
         loss.backward()
-        total += float(loss.detach())
+        here += loss.detach()
+    total = float(accelerator.reduce(here, "sum"))
     if not math.isfinite(total):
         raise SparsightError("the loss is no longer finite; lower the learning rate and run again")
-    trained = [p for g in optimiser.param_groups for p in g["params"] if p.grad is not None]
+    trained = [p for g in optimiser.param_groups for p in g["params"] if p.requires_grad]
+    sum_gradients(trained, accelerator)
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimiser.step()
     optimiser.zero_grad()
     return total
 
 
-class _Sent(NamedTuple):
-    """A row on its way from another process: arrays, which go as bytes, where each tensor takes a file handle."""
-
-    codes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # index, value, offset
-    n_features: int
-    grid: tuple[int, int]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    branches: tuple[Branch, ...]
-
-    @classmethod
-    def of(cls, row: Row) -> "_Sent":
-        """With features in as few bytes as hold them: a photograph's code has 200,000 entries."""
-        codes = row.codes
-        small = torch.int16 if codes.n_features <= 2**15 else torch.int32
-        arrays = codes.index.to(small).numpy(), codes.value.numpy(), codes.offset.numpy()
-        return cls(arrays, codes.n_features, codes.grid, row.before, row.after, row.branches)
-
-    def row(self) -> Row:
-        index, value, offset = (torch.from_numpy(array) for array in self.codes)
-        codes = Codes(index, value, offset, self.n_features, self.grid)
-        return Row(codes, self.before, self.after, self.branches)
-
-
-class _Steps(Dataset[list[list[_Sent]]]):
-    """The rows of each step."""
-
-    def __init__(self, maker: RowMaker, run: VlmRun, tokens: int) -> None:
-        self.maker, self.run, self.tokens = maker, run, tokens
-
-    def __getitem__(self, step: int) -> list[list[_Sent]]:
-        groups = _draw(self.maker, self.run, step, self.tokens)
-        return [[_Sent.of(row) for row in rows] for rows in groups]
-
-
-def _draws(maker: RowMaker, run: VlmRun, steps: range, device: str) -> Iterator[list[list[Row]]]:
-    """The rows of each step in turn; on a GPU, which would wait for them, made ahead in processes.
-
-    A draw depends on (seed, step) alone, so the processes change nothing but the time.
-    """
-    tokens = GROUP_TOKENS[device]
-    if device == "cpu":
-        yield from (_draw(maker, run, step, tokens) for step in steps)
-        return
-    loader = DataLoader(
-        _Steps(maker, run, tokens),
-        sampler=steps,
-        batch_size=None,
-        num_workers=max(1, min(16, len(os.sched_getaffinity(0)) - 1)),
-        prefetch_factor=4,
-        collate_fn=_as_it_is,
-        multiprocessing_context="fork",  # the caches and the encoder are shared, not copied
-    )
-    for groups in loader:
-        yield [[sent.row() for sent in rows] for rows in groups]
-
-
-def _as_it_is(rows: Any) -> Any:
-    return rows
-
-
-def _draw(maker: RowMaker, run: VlmRun, step: int, tokens: int) -> list[list[Row]]:
-    """The rows of one step, in groups of like length."""
-    random = np.random.default_rng((run.seed, step))
-    rows: list[Row] = []
-    if run.text_rows:
-        picks = random.integers(len(maker.captions), size=run.text_rows)
-        rows += [maker.text_row(int(i), random) for i in picks]
-    for kind, n in (("label", run.label_rows), ("caption", run.caption_rows), ("qa", run.qa_rows)):
-        pool = maker.by_kind[kind]
-        if pool:
-            picks = random.integers(len(pool), size=n)
-            rows += [maker.image_row(pool[int(i)], random) for i in picks]
-    return grouped(rows, tokens)
-
-
-def grouped(rows: list[Row], tokens: int = GROUP_TOKENS["cpu"]) -> list[list[Row]]:
-    """Rows sorted by length and cut into groups of about `tokens` tokens: little is padding."""
-    groups: list[list[Row]] = []
-    for row in sorted(rows, key=lambda r: r.n_text_tokens):
-        if not groups or row.n_text_tokens * (len(groups[-1]) + 1) > tokens:
-            groups.append([])
-        groups[-1].append(row)
-    return groups
+def _refuse_unlike_starts(step: int, accelerator: Accelerator, out: Path) -> None:
+    """A process that does not see the others' checkpoint would train on by itself."""
+    here = torch.tensor([step], device=accelerator.device)
+    steps = accelerator.gather(here).tolist()
+    if len(set(steps)) > 1:
+        raise SparsightError(
+            f"the processes found checkpoints of different steps in {out} ({steps}, in order of "
+            "processes); give an --out that all of them share",
+            param="out",
+        )
 
 
 def _schedule(step: int, steps: int, start: int) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from sparse_encoder.codes import Codes
 from sparse_encoder.dataset import find_shards
 from sparse_encoder.encoder import WEIGHTS, SparseEncoder
 from sparse_encoder.model_folder import find_model
+from sparse_encoder.pretrain.sharding import refuse_foreign_shards
 from sparse_encoder.train import SHARDS
 from sparse_encoder.trunk_cache import CachedImages, cached_images, cached_texts
 from vlm.caption_corpus import read_captions
@@ -49,27 +51,35 @@ def train_vlm(
     """Trains PRESET's projector and LoRA on the data below `data`; `out` becomes a model folder.
 
     encoder_folder: result of ``sparsight train encoder`` (default: the encoder of the model that the
-    run starts from, else of the model in the box). Returns the loss of every step. The same call goes on with a run that was stopped.
+    run starts from, else of the model in the box). Returns the loss of every step. The same call goes
+    on with a run that was stopped. Under ``accelerate launch`` every process calls it.
     """
     run = vlm_run(preset, settings or {})
+    accelerator = Accelerator()
+    refuse_foreign_shards(accelerator, "let each process hold the small model whole")
     start = starting_folder(run.start_from, out) if run.start_from else None
     source = encoder_folder or start or find_model(DEFAULT_MODEL)
     out.mkdir(parents=True, exist_ok=True)
     encoder = SparseEncoder.load(source)
-    _take_encoder(source, out, encoder, run)
-    images = cached_images(
-        find_shards(data, *SHARDS), encoder.image_trunk, encoder.config.image_trunk
-    )
-    captions = read_captions(data)
-    if 0 < run.text_captions < len(captions):
-        captions = captions[:: len(captions) // run.text_captions]
-    vectors = cached_texts(captions, encoder.text_trunk, encoder.config.text_trunk, fast=True)
-    short = [i for i, c in enumerate(captions) if len(c.split()) <= run.longest_caption]
-    captions, vectors = [captions[i] for i in short], vectors[short]
-    counts = Counter(s.label.lower() for s in images.samples if s.label)
-    labels = sorted(counts)
-    atlas = _atlas(encoder, images, captions, vectors, labels, data, source, out)
-    captioner = Captioner(run, encoder.config.features, encoder.grid)
+    with (
+        accelerator.main_process_first()
+    ):  # it makes the caches and the atlas, the others read them
+        if accelerator.is_main_process:
+            _take_encoder(source, out, encoder, run)
+        images = cached_images(
+            find_shards(data, *SHARDS), encoder.image_trunk, encoder.config.image_trunk
+        )
+        captions = read_captions(data)
+        if 0 < run.text_captions < len(captions):
+            captions = captions[:: len(captions) // run.text_captions]
+        vectors = cached_texts(captions, encoder.text_trunk, encoder.config.text_trunk, fast=True)
+        short = [i for i, c in enumerate(captions) if len(c.split()) <= run.longest_caption]
+        captions, vectors = [captions[i] for i in short], vectors[short]
+        counts = Counter(s.label.lower() for s in images.samples if s.label)
+        labels = sorted(counts)
+        atlas = _atlas(encoder, images, captions, vectors, labels, data, source, out)
+    device = accelerator.device if accelerator.device.type == "cuda" else "cpu"
+    captioner = Captioner(run, encoder.config.features, encoder.grid, device)
     if (out / CHECKPOINT).exists():
         pass  # what it holds replaces any beginning
     elif start is not None:
@@ -88,8 +98,11 @@ def train_vlm(
         SwapTable.mine(captions, counts, at_least=max(2, len(captions) // 1500)),
         run.edits,
     )
-    losses = train(captioner, maker, run, out)
-    stamp(out)
+    losses = train(captioner, maker, run, out, accelerator)
+    if accelerator.is_main_process:
+        stamp(out)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # last, for it takes the processes apart
     return losses
 
 

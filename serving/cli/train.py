@@ -230,8 +230,8 @@ def vlm(
     """Train the projector and LoRA of PRESET. The same command goes on with a run that was stopped.
 
     mini and tiny train the captioner in the box on the data sets in --data. llama-8b-72x, smollm2 and
-    tiny-8x tune any language model (--set llm=NAME or FOLDER) on --shards, --conversations or both,
-    also under `accelerate launch -m serving.cli.main train vlm ...`.
+    tiny-8x tune any language model (--set llm=NAME or FOLDER) on --shards, --conversations or both.
+    All of them also under `accelerate launch -m serving.cli.main train vlm ...`.
     """
     from vlm.train_config import PRESETS
 
@@ -266,7 +266,6 @@ def vlm(
                 f"{preset} reads the data sets in --data; --shards, --conversations and --images are "
                 "for tuning"
             )
-        _refuse_processes(preset)
         from vlm.train_run import train_vlm
 
         train_vlm(preset, data, out, settings, encoder_folder=encoder_folder)

@@ -1,10 +1,15 @@
 """Both training commands on small real shards: the loss falls, runs resume, checkpoints reload."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sparse_encoder.atlas import FeatureAtlas
@@ -14,7 +19,7 @@ from sparse_encoder.train import train_encoder
 from tests.tiny_model import photo, write_tiny_data
 from vlm.language_model import tiny_tokenizer
 from vlm.pipeline import Pipeline, caption_request
-from vlm.train import Captioner
+from vlm.train import Captioner, _refuse_unlike_starts
 from vlm.train_config import PRESETS, vlm_run
 from vlm.train_run import train_vlm
 
@@ -80,6 +85,42 @@ def test_a_captioner_run_that_was_stopped_goes_on_as_if_it_had_not(
     monkeypatch.setattr(module, "_step", step)
     resumed = train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
     assert resumed == pytest.approx(whole, abs=1e-6)
+
+
+def test_two_processes_learn_what_one_does_and_go_on_from_their_checkpoint(
+    data: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from vlm.train_run import train_vlm\n"
+        "data, out, encoder = map(Path, sys.argv[1:])\n"
+        "train_vlm('tiny', data, out, {'steps': 8}, encoder_folder=encoder)"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    words = ["--nproc-per-node", "2", str(script), str(data), str(tmp_path / "b")]
+    here = {"PYTHONPATH": str(Path(__file__).parents[2])}  # not what may be installed
+    environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    alone = train_vlm("tiny", data, tmp_path / "a", {"steps": 8}, encoder_folder=encoder_folder)
+    for _ in range(2):  # the second time all of it is there
+        subprocess.run(
+            [*torchrun, *words, str(encoder_folder)], env=environment, check=True, timeout=300
+        )
+        together = json.loads((tmp_path / "b" / "losses.json").read_text())
+        assert together == pytest.approx(alone, rel=1e-4)
+    one, two = Pipeline.load(tmp_path / "a"), Pipeline.load(tmp_path / "b")
+    assert two.fingerprint == two.atlas.fingerprint
+    torch.testing.assert_close(
+        two.projector.state_dict(), one.projector.state_dict(), atol=2e-3, rtol=1e-2
+    )
+
+
+def test_processes_that_do_not_share_their_folder_are_told_so(tmp_path: Path) -> None:
+    class Two(Accelerator):
+        def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+            return torch.cat([tensor, tensor + 3])
+
+    with pytest.raises(SparsightError, match=r"different steps.*\[5, 8\].*share"):
+        _refuse_unlike_starts(5, Two(), tmp_path)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(

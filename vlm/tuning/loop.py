@@ -15,9 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from sparse_encoder.any_encoder import AnyEncoder
@@ -30,11 +28,10 @@ from vlm.edited_codes import CodeEditor, disturbed
 from vlm.packing import IGNORED, SOFT, Batch, Laid, stack
 from vlm.tuning.captioner import TunedCaptioner
 from vlm.tuning.config import TuneRun
+from vlm.tuning.ranks import begin_alike, sum_gradients
 from vlm.tuning.report import TuneReport
 from vlm.tuning.samples import Sample, Samples
 from vlm.tuning.schedule import Schedule
-
-_BUCKET = 2**26  # gradients that are summed over processes at once
 
 
 class Weights:
@@ -85,10 +82,7 @@ class Tuner:
         if run.checkpointing:
             self.captioner.llm.gradient_checkpointing_enable({"use_reentrant": False})
         self.captioner.train()
-        # Each rank has made its own; equal seeds make equal weights on equal machines only.
-        with torch.no_grad():
-            for parameter in captioner.trained(1):
-                parameter.copy_(broadcast(parameter.data))
+        begin_alike(captioner.trained(1))
         self.optimiser: Any = accelerator.prepare(
             torch.optim.AdamW(
                 [
@@ -223,30 +217,6 @@ class Tuner:
             "the samples out and run again",
             param="stage2.lr_lora",
         )
-
-
-def sum_gradients(parameters: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
-    """Puts the sum over ranks in place of each rank's gradients; one that has none counts as zero."""
-    if accelerator.num_processes == 1:
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    bucket: list[Tensor] = []
-    for parameter in parameters:
-        assert parameter.grad is not None
-        bucket.append(parameter.grad)
-        if sum(g.numel() for g in bucket) >= _BUCKET:
-            _sum_bucket(bucket, accelerator)
-            bucket = []
-    if bucket:
-        _sum_bucket(bucket, accelerator)
-
-
-def _sum_bucket(gradients: list[Tensor], accelerator: Accelerator) -> None:
-    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "sum")
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def _micro_batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
