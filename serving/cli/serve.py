@@ -129,6 +129,9 @@ def serve(
 
     from serving.app import create_app
     from serving.engines.choice import choose_engine
+    from vlm.wordnet import wordnet
+
+    wordnet()  # now, or the first request that takes something out waits a second for it
 
     log_name = f"vllm-{bound.getsockname()[1]}.log"
     with StderrProgress() as progress:

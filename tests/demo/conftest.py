@@ -1,12 +1,9 @@
 """The page on a live gateway, in Debian's Chromium where there is one."""
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,7 +13,6 @@ from serving.app import create_app
 from tests.live_server import listening
 from tests.tiny_model import tiny_pipeline
 
-SERVING = Path(__file__).parents[1] / "serving" / "conftest.py"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 30_000  # a busy machine is no failure
 # The camera of the tests is Chromium's own test film.
@@ -36,17 +32,6 @@ def serve_app() -> Callable[..., AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def serve_page() -> Callable[..., AbstractContextManager[str]]:
     return page_on
-
-
-@pytest.fixture(scope="session")
-def fakes() -> ModuleType:
-    """The fake pipeline of the serving tests."""
-    # Two conftest.py cannot both be imported by that name, so this one goes by its path.
-    spec = importlib.util.spec_from_file_location("serving_fakes", SERVING)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

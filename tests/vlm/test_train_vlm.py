@@ -87,6 +87,7 @@ def test_a_captioner_run_that_was_stopped_goes_on_as_if_it_had_not(
     assert resumed == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_and_go_on_from_their_checkpoint(
     data: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def _tasks(report: SteeringReport) -> str:
     for family in _headlines(report):
         ways = [("steered", family.own, "each concept's own")]
         if family.strongest is not None:
-            ways += [(STRONGEST, family.strongest, "each concept's own")]
+            ways += [(STRONGEST, family.strongest.trials, "each concept's own")]
         ways += [("steered, one strength", family.common, str(family.chosen.common))]
         for other in report.families:
             if other.task == family.task and other.family != HEADLINE:

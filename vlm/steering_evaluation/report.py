@@ -145,7 +145,7 @@ class SteeringReport:
         for family in self.families:
             rows.append(_row(family.task, f"steered, {family.family}", summary(family.own), "own"))
             if family.strongest is not None:
-                rows.append(_row(family.task, STRONGEST, summary(family.strongest), "own"))
+                rows.append(_row(family.task, STRONGEST, summary(family.strongest.trials), "own"))
             common = str(family.chosen.common)
             rows.append(_row(family.task, "the same, one strength", summary(family.common), common))
         for baseline in self.baselines:
@@ -170,8 +170,10 @@ class SteeringReport:
 
 
 def _strongest(family: FamilyResult) -> tuple[float | None, float | None]:
-    found = family.strongest
-    return (None, None) if not found else (success_mean(found).mean, corrupt_mean(found).mean)
+    if family.strongest is None:
+        return None, None
+    found = family.strongest.trials
+    return success_mean(found).mean, corrupt_mean(found).mean
 
 
 def _row(task: str, way: str, found: Mapping[str, Any], strength: str) -> tuple[str, ...]:

@@ -39,13 +39,24 @@ HEADLINE = FAMILIES[0].name
 
 
 @dataclass(frozen=True)
+class Strongest:
+    """Each concept's own strength, chosen without regard to what else is retained; test trials."""
+
+    chosen: Chosen
+    trials: tuple[Trial, ...]
+
+    def to_json(self) -> dict[str, object]:
+        common = self.chosen.common
+        return {"k": common.k, "dose_p99": common.dose, **summary(self.trials)}
+
+
+@dataclass(frozen=True)
 class FamilyResult:
     """One task with one family.
 
     curve: the dev half's score at each strength tried. own: test trials with each concept's own
-    strength, which is what the bars are compared with; common: with one strength for all. strongest: with
-    each concept's own, chosen without regard to what else is retained, by `chosen_strongest`; None
-    where that was not asked.
+    strength, which is what the bars are compared with; common: with one strength for all. strongest:
+    None where that was not asked.
     """
 
     task: Task
@@ -54,8 +65,7 @@ class FamilyResult:
     curve: Mapping[Strength, Score]
     own: tuple[Trial, ...]
     common: tuple[Trial, ...]
-    chosen_strongest: Chosen | None = None
-    strongest: tuple[Trial, ...] | None = None
+    strongest: Strongest | None = None
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -79,7 +89,7 @@ class FamilyResult:
                 **summary(self.common),
             },
             "own_strength": summary(self.own),
-            **self._strongest_json(),
+            **({} if self.strongest is None else {"strongest": self.strongest.to_json()}),
             "concepts": {
                 concept: {
                     "k": self.chosen.of(concept).k,
@@ -88,14 +98,6 @@ class FamilyResult:
                 }
                 for concept, rate in rates(self.own).items()
             },
-        }
-
-    def _strongest_json(self) -> dict[str, object]:
-        if self.chosen_strongest is None or self.strongest is None:
-            return {}
-        common = self.chosen_strongest.common
-        return {
-            "strongest": {"k": common.k, "dose_p99": common.dose, **summary(self.strongest)},
         }
 
 
@@ -134,9 +136,9 @@ def tried_strengths(
     result = FamilyResult(wishes.task, family, chosen, curve, tuple(own), tuple(common))
     if family != HEADLINE:
         return result
-    strongest = choose(tried, retaining=False)
-    trials = bench.tried(f"{stage}, {family}, strongest", wishes.test, ways(strongest.of))
-    return replace(result, chosen_strongest=strongest, strongest=tuple(trials))
+    hardest = choose(tried, retaining=False)
+    trials = bench.tried(f"{stage}, {family}, strongest", wishes.test, ways(hardest.of))
+    return replace(result, strongest=Strongest(hardest, tuple(trials)))
 
 
 def always(strength: Strength) -> Callable[[str], Strength]:

@@ -110,7 +110,9 @@ def test_a_model_that_obeys_k_4_at_4_p99_is_found_to_need_just_that(
         assert headline is not None
         assert headline.chosen.common.dose == dose
         assert all(trial.success for trial in headline.own), task
-        assert headline.strongest and all(trial.success for trial in headline.strongest), task
+        assert headline.strongest and all(trial.success for trial in headline.strongest.trials), (
+            task
+        )
     assert {bar.name: bar.met for bar in report.bars if "success" in bar.name} == {
         f"{task}{chosen}, success": True
         for task in ("insertion", "suppression", "replacement")
