@@ -78,12 +78,14 @@ function plot(found, flat, pick) {
   const line = points.map((point, i) => `${i ? "L" : "M"}${x(i)} ${y(value(point))}`).join("");
   const bottom = EDGE.top + inner[1];
   const at = (dose) => points.findIndex((point) => point.dose === dose);
+  const late = at(effective) > points.length - 3; // no room to the right of its line
   const unsafe = safe === null ? -1 : points.findIndex((point) => point.dose > safe);
   const ticks = [low, (low + high) / 2, high];
   return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "plot", role: "group", "aria-label": `Likeness of the caption to ${found.name || "the feature"} by dose` },
     unsafe > 0 && svg("rect", { class: "unsafe", x: x(unsafe) - inner[0] / points.length / 2, y: EDGE.top, width: WIDTH - EDGE.right - x(unsafe) + inner[0] / points.length / 2, height: inner[1] }),
     ticks.map((tick) => [svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(tick), y2: y(tick) }), svg("text", { x: EDGE.left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(2))]),
-    at(effective) >= 0 && [svg("line", { class: "effective", x1: x(at(effective)), x2: x(at(effective)), y1: EDGE.top, y2: bottom }), svg("text", { x: x(at(effective)) + 6, y: EDGE.top + 12 }, "effective")],
+    // The word stands low: at a dose that works the curve is high.
+    at(effective) >= 0 && [svg("line", { class: "effective", x1: x(at(effective)), x2: x(at(effective)), y1: EDGE.top, y2: bottom }), svg("text", { x: x(at(effective)) + (late ? -6 : 6), y: bottom - 8, "text-anchor": late ? "end" : "start" }, "effective")],
     svg("path", { class: "curve", d: line }),
     points.map((point, i) => svg("circle", { class: point.says ? "point says" : "point", cx: x(i), cy: y(value(point)), r: 6, tabindex: "0", role: "img", "aria-label": `${point.dose} p99: ${point.text}`, onpointerenter: () => pick(i), onfocus: () => pick(i) }, svg("title", {}, point.text))),
     points.map((point, i) => svg("text", { x: x(i), y: bottom + 18, "text-anchor": "middle" }, `${point.dose}`)),
