@@ -5,7 +5,7 @@ is decided image by image (apply.py).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ from vlm.known_concepts import normalise
 from vlm.share_out import Wishes, same_image, share_out
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A feature that an ablation of a concept may take.
 
     text: its activation in the text code of the concept, or of its own name if that is a kind of

@@ -30,6 +30,8 @@ def share_out(
     the same place, and a displaced edit asks on (Gale and Shapley 1962), so the outcome does not
     depend on who asks first.
     """
+    if len(wishes) == 1:  # without a rival it has all it asks for, of kind words thousands
+        return {i: [feature for feature, _ in own[: ks[i]]] for i, own in wishes.items()}
     asked = dict.fromkeys(wishes, 0)
     held: dict[int, dict[int, float]] = {i: {} for i in wishes}  # edit -> feature -> claim
     holders: dict[int, set[int]] = {}

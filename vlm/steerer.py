@@ -21,7 +21,7 @@ from vlm.apply import AppliedEdit, apply_edits, steering_warnings
 from vlm.asked_edits import AskedEdits, asked_edits
 from vlm.changes import Change, EditedCodes
 from vlm.claimed_doses import calibration_of
-from vlm.concepts import resolve
+from vlm.concepts import ResolvedEdit, resolve
 from vlm.dose_warnings import dose_warnings
 from vlm.edits import Edit
 from vlm.kept import Kept
@@ -36,6 +36,8 @@ from vlm.watch import Watch
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 3 MB each
 KEPT_PROMPTS = 64  # requests whose soft tokens are kept, about 0.2 MB an image
+# Requests' edits whose features are kept, 0.1 MB an ablation; half a one of a word like "object".
+KEPT_EDITS = 64
 KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
 
 
@@ -80,6 +82,9 @@ class Steerer:
         self.kept_sums: Kept[tuple[str, str], Tensor] = Kept(KEPT_IMAGES)
         self.kept_soft: Kept[tuple[str, str], Tensor] = Kept(KEPT_PROMPTS)
         self.kept_texts: Kept[tuple[str, ...], Tensor] = Kept(KEPT_TEXTS)
+        self.kept_edits: Kept[
+            tuple[str, FeatureAtlas, tuple[Edit, ...]], tuple[ResolvedEdit, ...]
+        ] = Kept(KEPT_EDITS)
 
     @property
     def kept(self) -> dict[str, Kept[Any, Any]]:
@@ -89,6 +94,7 @@ class Steerer:
             "sums": self.kept_sums,
             "soft_tokens": self.kept_soft,
             "texts": self.kept_texts,
+            "edits": self.kept_edits,
         }
 
     @property
@@ -135,12 +141,16 @@ class Steerer:
                 param="steering",
                 code="dense_encoder",
             )
-        resolved = resolve(edits, self.atlas, self._encode_texts)
-        edited, applied = apply_edits(codes, resolved, reach=self.reach)
+        edited, applied = apply_edits(codes, self._resolve(tuple(edits)), reach=self.reach)
         for edit in edits:
             self.watch.edited(edit.op)
         above = dose_warnings(applied, edits, self.atlas)
         return Steered(edited, applied, (*steering_warnings(applied, self.atlas), *above))
+
+    def _resolve(self, edits: tuple[Edit, ...]) -> tuple[ResolvedEdit, ...]:
+        """Features and doses; a folder of photographs has the same edits for each."""
+        key = (self.fingerprint, self.atlas, edits)  # an atlas is equal to itself alone
+        return self.kept_edits.get(key, lambda: resolve(edits, self.atlas, self._encode_texts))
 
     def _encode_texts(self, texts: list[str]) -> Tensor:
         """Codes (texts, features); what was asked for lately is not encoded again.
