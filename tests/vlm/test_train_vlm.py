@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from sparse_encoder.doses import Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.train import train_encoder
 from tests.tiny_model import photo, write_tiny_data
+from vlm import train as module
 from vlm.language_model import tiny_tokenizer
 from vlm.pipeline import Pipeline, caption_request
 from vlm.train import Captioner, _refuse_unlike_starts
@@ -63,34 +66,42 @@ def test_training_the_captioner_lowers_its_loss_and_the_model_reloads(
     assert one.answer([request])[0].text == two.answer([request])[0].text
 
 
+def dying(after: int) -> Callable[..., float]:
+    """The step of the loop, until the run is killed after so many."""
+    step, calls = module._step, []
+
+    def die(*args: Any) -> float:
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return step(*args)
+
+    return die
+
+
 def test_a_captioner_run_that_was_stopped_goes_on_as_if_it_had_not(
     data: Path, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"steps": 8}
     whole = train_vlm("tiny", data, tmp_path / "a", settings, encoder_folder=encoder_folder)
-    monkeypatch.setattr("vlm.train.SAVE_EVERY", 0.0)
-    import vlm.train as module
-
-    step, calls = module._step, []
-
-    def dying(*args: object) -> float:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return step(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "_step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "SAVE_EVERY", 0.0)
+        patch.setattr(module, "_step", dying(3))
         train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
-    monkeypatch.setattr(module, "_step", step)
     resumed = train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
     assert resumed == pytest.approx(whole, abs=1e-6)
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does_and_go_on_from_their_checkpoint(
-    data: Path, encoder_folder: Path, tmp_path: Path
+def test_two_processes_learn_what_one_does_and_go_on_from_its_checkpoint(
+    data: Path, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = {"steps": 8}
+    alone = train_vlm("tiny", data, tmp_path / "a", settings, encoder_folder=encoder_folder)
+    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(module, "_step", dying(2))
+    with pytest.raises(KeyboardInterrupt):
+        train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
     script = tmp_path / "two.py"
     script.write_text(
         "import sys; from pathlib import Path; from vlm.train_run import train_vlm\n"
@@ -101,13 +112,11 @@ def test_two_processes_learn_what_one_does_and_go_on_from_their_checkpoint(
     words = ["--nproc-per-node", "2", str(script), str(data), str(tmp_path / "b")]
     here = {"PYTHONPATH": str(Path(__file__).parents[2])}  # not what may be installed
     environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    alone = train_vlm("tiny", data, tmp_path / "a", {"steps": 8}, encoder_folder=encoder_folder)
-    for _ in range(2):  # the second time all of it is there
-        subprocess.run(
-            [*torchrun, *words, str(encoder_folder)], env=environment, check=True, timeout=300
-        )
-        together = json.loads((tmp_path / "b" / "losses.json").read_text())
-        assert together == pytest.approx(alone, rel=1e-4)
+    subprocess.run(
+        [*torchrun, *words, str(encoder_folder)], env=environment, check=True, timeout=300
+    )
+    together = json.loads((tmp_path / "b" / "losses.json").read_text())
+    assert together == pytest.approx(alone, rel=1e-4)
     one, two = Pipeline.load(tmp_path / "a"), Pipeline.load(tmp_path / "b")
     assert two.fingerprint == two.atlas.fingerprint
     torch.testing.assert_close(
