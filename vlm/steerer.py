@@ -36,7 +36,7 @@ from vlm.watch import Watch
 
 KEPT_IMAGES = 64  # images whose codes are kept, about 3 MB each
 KEPT_PROMPTS = 64  # requests whose soft tokens are kept, about 0.2 MB an image
-# Requests' edits whose features are kept, 0.1 MB an ablation; half a one of a word like "object".
+# Edits of requests whose features are kept: 20 kB an ablation, 0.5 MB one of a word like "object".
 KEPT_EDITS = 64
 KEPT_TEXTS = 32  # calls of the text tower whose codes are kept, 64 kB a concept at 8,192 features
 
