@@ -61,9 +61,7 @@ def train_vlm(
     source = encoder_folder or start or find_model(DEFAULT_MODEL)
     out.mkdir(parents=True, exist_ok=True)
     encoder = SparseEncoder.load(source)
-    with (
-        accelerator.main_process_first()
-    ):  # it makes the caches and the atlas, the others read them
+    with accelerator.main_process_first():  # makes caches and atlas, which the others read
         if accelerator.is_main_process:
             _take_encoder(source, out, encoder, run)
         images = cached_images(
