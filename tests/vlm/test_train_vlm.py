@@ -1,9 +1,6 @@
 """Both training commands on small real shards: the loss falls, runs resume, checkpoints reload."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +16,7 @@ from sparse_encoder.doses import Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.train import train_encoder
 from tests.tiny_model import photo, write_tiny_data
+from tests.two_processes import launch
 from vlm import train as module
 from vlm.language_model import tiny_tokenizer
 from vlm.pipeline import Pipeline, caption_request
@@ -102,19 +100,13 @@ def test_two_processes_learn_what_one_does_and_go_on_from_its_checkpoint(
     monkeypatch.setattr(module, "_step", dying(2))
     with pytest.raises(KeyboardInterrupt):
         train_vlm("tiny", data, tmp_path / "b", settings, encoder_folder=encoder_folder)
-    script = tmp_path / "two.py"
-    script.write_text(
+    code = (
         "import sys; from pathlib import Path; from vlm.train_run import train_vlm\n"
         "data, out, encoder = map(Path, sys.argv[1:])\n"
         "train_vlm('tiny', data, out, {'steps': 8}, encoder_folder=encoder)"
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    words = ["--nproc-per-node", "2", str(script), str(data), str(tmp_path / "b")]
-    here = {"PYTHONPATH": str(Path(__file__).parents[2])}  # not what may be installed
-    environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(
-        [*torchrun, *words, str(encoder_folder)], env=environment, check=True, timeout=300
-    )
+    words = [str(data), str(tmp_path / "b"), str(encoder_folder)]
+    assert launch(tmp_path / "two.py", code, words).wait(300) == 0
     together = json.loads((tmp_path / "b" / "losses.json").read_text())
     assert together == pytest.approx(alone, rel=1e-4)
     one, two = Pipeline.load(tmp_path / "a"), Pipeline.load(tmp_path / "b")

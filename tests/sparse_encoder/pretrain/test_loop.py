@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sparse_encoder.pretrain.optimiser import learning_rate
 from sparse_encoder.pretrain.state import newest_checkpoint
 from sparse_encoder.towers.hub import load
 from tests.tiny_model import WORDS, png, write_tar
+from tests.two_processes import launch
 
 PRESET = "vit-tiny-8x"
 SETTINGS = {
@@ -117,21 +117,8 @@ def _launch(shards: list[str], out: Path, settings: dict[str, object]) -> subpro
         "import json, sys; from pathlib import Path; from sparse_encoder.pretrain.loop import pretrain; "
         "pretrain(sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))"
     )
-    script = out.parent / f"{out.name}.py"
-    script.write_text(code)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    words = [str(script), PRESET, json.dumps(shards), str(out), json.dumps(settings)]
-    here = {"PYTHONPATH": str(Path(__file__).parents[3])}  # not what may be installed
-    environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    # A session of its own: torchrun and both ranks are killed together.
-    return subprocess.Popen([*torchrun, *words], env=environment, start_new_session=True)
+    words = [PRESET, json.dumps(shards), str(out), json.dumps(settings)]
+    return launch(out.parent / f"{out.name}.py", code, words)
 
 
 def test_validation_and_losses_are_written_once_whether_or_not_the_run_was_stopped(

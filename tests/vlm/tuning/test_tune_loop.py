@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.metrics import read_metrics
 from sparse_encoder.pretrain.state import newest_checkpoint
 from tests.tiny_model import write_tar
+from tests.two_processes import launch
 from tests.vlm.tuning.tuning_case import write_conversations, write_encoder
 from vlm.pipeline import Pipeline
 from vlm.tuning.loop import Tuner
@@ -63,9 +63,6 @@ class Data:
             "tune('tiny-8x', Path(out), json.loads(settings), urls=json.loads(urls), "
             "conversations=[Path(talks)], encoder=Path(encoder))"
         )
-        script = out.parent / f"{out.name}.py"
-        script.write_text(code)
-        run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         words = [
             str(out),
             json.dumps({**SETTINGS, "words": self.words, **settings}),
@@ -73,14 +70,7 @@ class Data:
             str(self.data["conversations"][0]),
             str(self.data["encoder"]),
         ]
-        here = {"PYTHONPATH": str(Path(__file__).parents[3])}  # not what may be installed
-        environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        # A session of its own: torchrun and both ranks are killed together.
-        return subprocess.Popen(
-            [*run, "--nproc-per-node", "2", str(script), *words],
-            env=environment,
-            start_new_session=True,
-        )
+        return launch(out.parent / f"{out.name}.py", code, words)
 
 
 @pytest.fixture
