@@ -32,6 +32,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 BIN := $(VENV)/bin
 # Seconds for all tests together.
 TEST_TIME ?= 1200
+# Processes that `make test` runs them in; each may need 2 GB.
+TEST_WORKERS ?= 2
 
 run: $(VENV)/.installed
 	$(BIN)/sparsight serve --demo --host $(HOST) --port $(PORT)
@@ -40,8 +42,11 @@ run: $(VENV)/.installed
 test test-browser test-ray test-vllm test-wheel soak check: export HF_HUB_OFFLINE = 1
 test test-browser test-ray test-vllm test-wheel soak check: export GRADIO_ANALYTICS_ENABLED = False
 
+# Two processes with one thread each, a test file to the one or the other: one process leaves a core idle
+# while it imports, waits for servers, and decodes pictures.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not vllm and not soak and not wheel and not browser and not ray" --session-timeout=$(TEST_TIME)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=25 \
+		-m "not gpu and not vllm and not soak and not wheel and not browser and not ray" --session-timeout=$(TEST_TIME)
 
 test-browser: $(VENV)/.installed-dev
 	SPARSIGHT_BROWSER_TESTS=required $(BIN)/python -m pytest -m browser --session-timeout=$(TEST_TIME)

@@ -15,8 +15,8 @@ from sparse_encoder.atlas import FeatureAtlas
 from sparse_encoder.doses import Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.train import train_encoder
+from tests.ranks import launch
 from tests.tiny_model import photo, write_tiny_data
-from tests.two_processes import launch
 from vlm import train as module
 from vlm.language_model import tiny_tokenizer
 from vlm.pipeline import Pipeline, caption_request

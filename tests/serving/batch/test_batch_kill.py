@@ -1,14 +1,13 @@
 """A run killed at random times ends with the files of an unbroken one."""
 
 import json
-import multiprocessing
 import random
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.ranks import FORKS
 from tests.serving.batch.killed_run import caption_album
 from tests.tiny_model import png
 
@@ -24,10 +23,10 @@ def make_album(folder: Path) -> None:
         (folder / "album" / f"{n:03d}.png").write_bytes(data)
 
 
-def kill_on_the_way(context: Any, folder: Path, out: Path, chance: random.Random) -> bool:
+def kill_on_the_way(folder: Path, out: Path, chance: random.Random) -> bool:
     """One run that is killed some lines further; False where it came to its end before."""
     journal = out / "o.jsonl"
-    process = context.Process(target=caption_album, args=(str(folder), str(out), 0))
+    process = FORKS.Process(target=caption_album, args=(str(folder), str(out), 0))
     before = journal.stat().st_size if journal.exists() else 0
     grown = chance.randint(1, 2500)  # bytes; a line has about 700
     process.start()
@@ -44,9 +43,6 @@ def kill_on_the_way(context: Any, folder: Path, out: Path, chance: random.Random
 
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_with_the_files_of_an_unbroken_run(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    # Or every one of the runs would import torch anew.
-    context.set_forkserver_preload(["tests.serving.batch.killed_run"])
     for name in ("whole", "killed"):
         make_album(tmp_path / name)
     outs = {name: tmp_path / f"{name}-out" for name in ("whole", "killed")}
@@ -54,12 +50,11 @@ def test_a_run_killed_twenty_times_ends_with_the_files_of_an_unbroken_run(tmp_pa
         out.mkdir()
     chance = random.Random(13)
     n_killed = sum(
-        kill_on_the_way(context, tmp_path / "killed", outs["killed"], chance)
-        for _ in range(N_KILLS)
+        kill_on_the_way(tmp_path / "killed", outs["killed"], chance) for _ in range(N_KILLS)
     )
     assert n_killed == N_KILLS
     for name, workers in (("whole", 1), ("killed", 0)):
-        process = context.Process(
+        process = FORKS.Process(
             target=caption_album, args=(str(tmp_path / name), str(outs[name]), workers)
         )
         process.start()

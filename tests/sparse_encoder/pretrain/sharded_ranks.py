@@ -1,13 +1,11 @@
 """What test_sharding.py starts on two ranks: the same runs with whole replicas and shared out.
 
-``torchrun -m tests.sparse_encoder.pretrain.sharded_ranks FOLDER`` writes ``found0.json`` and
-``found1.json`` to FOLDER, which holds ``a.tar`` and ``b.tar``.
+`train_both_ways` writes ``found0.json`` and ``found1.json`` to its folder, which holds ``a.tar`` and ``b.tar``.
 """
 
 import json
 import resource
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -158,7 +156,7 @@ def full_disk(here: bool) -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, before)
 
 
-def main(folder: Path) -> None:
+def train_both_ways(folder: Path) -> None:
     found: dict[str, Any] = {case: {} for case in CASES}
     for case in CASES:
         for shard in (False, True):
@@ -169,7 +167,3 @@ def main(folder: Path) -> None:
     # As `pretrain` ends: a rank that exits with gloo's threads at work may be aborted by them.
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
@@ -20,6 +19,7 @@ from sparse_encoder.head import SparseHead
 from sparse_encoder.pretrain.chunked_loss import chunked_infonce, chunked_siglip
 from sparse_encoder.pretrain.code_chunks import Blocking
 from sparse_encoder.pretrain.rank_gather import Ranks, exchange
+from tests.ranks import LocalRanks
 from tests.sparse_encoder.pretrain.plain_contrast import (
     open_clip_losses,
     plain_infonce,
@@ -109,10 +109,9 @@ class Seen:
     far_apart: Tensor = field(default_factory=lambda: torch.empty(0))  # log-sum-exp over ranks
 
 
-def run_rank(rank: int, n_ranks: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=n_ranks)
+def run_rank(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank, n_ranks = dist.get_rank(), dist.get_world_size()
     seen = Seen()
     raw = raw_batch(n_ranks)[rank * LOCAL : (rank + 1) * LOCAL]
     model = TinyClip()
@@ -136,7 +135,7 @@ def run_rank(rank: int, n_ranks: int, folder: str) -> None:
         model("infonce", raw[: LOCAL - (rank == n_ranks - 1)])
     except SparsightError as error:
         seen.refusal = str(error)
-    torch.save(seen, f"{folder}/{rank}.pt")
+    torch.save(seen, folder / f"{rank}.pt")
     # A reducer that is the group's last owner joins gloo's thread with the interpreter's lock held, for which that
     # thread may wait to let go of its last gather: seen once in some hundred runs.
     del ranks
@@ -150,7 +149,7 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """What each rank saw, of 2 and of 4."""
     open_clip_losses()  # skips here, where a skip is seen
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, (request.param, str(folder)), nprocs=request.param)
+    LocalRanks(run_rank, folder, n=request.param).wait()
     return [_load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 

@@ -2,9 +2,6 @@
 
 import json
 import logging
-import os
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,8 +16,8 @@ from sparse_encoder.pretrain.metrics import read_metrics
 from sparse_encoder.pretrain.optimiser import learning_rate
 from sparse_encoder.pretrain.state import newest_checkpoint
 from sparse_encoder.towers.hub import load
+from tests.ranks import LocalRanks
 from tests.tiny_model import WORDS, png, write_tar
-from tests.two_processes import launch
 
 PRESET = "vit-tiny-8x"
 SETTINGS = {
@@ -97,28 +94,18 @@ def test_two_ranks_killed_at_any_moment_go_on_with_the_same_losses(
     shards: list[str], tmp_path: Path, shard: bool
 ) -> None:
     settings = {**SETTINGS, "samples": 32 * 12, "save_every": 4, "shard": shard}
-    assert _launch(shards, tmp_path / "whole", settings).wait(300) == 0
+    LocalRanks(pretrain, PRESET, shards, tmp_path / "whole", settings).wait()
     whole = json.loads((tmp_path / "whole" / "losses.json").read_text())
-    run = _launch(shards, tmp_path / "killed", settings)
+    run = LocalRanks(pretrain, PRESET, shards, tmp_path / "killed", settings)
     deadline = time.monotonic() + 300
     while newest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    assert _launch(shards, tmp_path / "killed", settings).wait(300) == 0
+    run.kill()
+    LocalRanks(pretrain, PRESET, shards, tmp_path / "killed", settings).wait()
     assert json.loads((tmp_path / "killed" / "losses.json").read_text()) == whole
     assert len(whole) == 12
     one, other = (load(tmp_path / name / "model").state_dict() for name in ("whole", "killed"))
     assert all(torch.equal(weight, other[name]) for name, weight in one.items())
-
-
-def _launch(shards: list[str], out: Path, settings: dict[str, object]) -> subprocess.Popen[bytes]:
-    code = (
-        "import json, sys; from pathlib import Path; from sparse_encoder.pretrain.loop import pretrain; "
-        "pretrain(sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))"
-    )
-    words = [PRESET, json.dumps(shards), str(out), json.dumps(settings)]
-    return launch(out.parent / f"{out.name}.py", code, words)
 
 
 def test_validation_and_losses_are_written_once_whether_or_not_the_run_was_stopped(

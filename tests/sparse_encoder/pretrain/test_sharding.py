@@ -1,9 +1,6 @@
 """Weights shared out over two gloo ranks, against whole replicas and one process with all pairs."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +21,8 @@ from sparse_encoder.pretrain.loss import SparseContrast
 from sparse_encoder.pretrain.sharding import Shards, local_counts, trunk_groups
 from sparse_encoder.towers.model import SparseClip
 from sparse_encoder.towers.text import Tokens
-from tests.sparse_encoder.pretrain.sharded_ranks import CASES, run_of, shards_of
+from tests.ranks import LocalRanks
+from tests.sparse_encoder.pretrain.sharded_ranks import CASES, run_of, shards_of, train_both_ways
 from tests.tiny_model import WORDS, png, write_tar
 
 PRESET = "vit-tiny-8x"
@@ -49,20 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ranks(folder: Path) -> list[dict[str, Any]]:
     """What each of two ranks found."""
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    module = "tests.sparse_encoder.pretrain.sharded_ranks"
-    here = {"PYTHONPATH": str(Path(__file__).parents[3])}  # not what may be installed
-    environment = {
-        **os.environ,
-        **here,
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "PYTHONFAULTHANDLER": "1",  # where an abort came from
-    }
-    command = [sys.executable, *words, "-m", module, str(folder)]
-    # Through a pipe: a file that takes the output would fall under the limit of the full disk.
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{done.stderr[:20_000]}\n...\n{done.stderr[-5_000:]}"
+    LocalRanks(train_both_ways, folder).wait(600)
     return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -1,9 +1,6 @@
 """Validation against the plain twin: all codes at once, similarities in one matrix."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from sparse_encoder.pretrain.silent_features import SilentFeatures
 from sparse_encoder.pretrain.validation import Validator
 from sparse_encoder.templates import ZEROSHOT_TEMPLATES
 from sparse_encoder.towers.model import SparseClip
+from tests.ranks import LocalRanks
 from tests.tiny_model import WORDS, png, write_tar
 
 RUN = replace(pretrain_run("vit-tiny-8x", {}), micro_batch=4, val_pairs=100)
@@ -158,6 +156,21 @@ def test_shards_that_say_nothing_are_refused(
     assert caught.value.param == param
 
 
+def measure_on_a_rank(folder: Path, shards: list[str]) -> None:
+    clip = SparseClip.build(RUN.model)
+    clip.load_state_dict(torch.load(folder / "clip.pt", weights_only=True))
+    accelerator = Accelerator(cpu=True)
+    found: dict[str, object] = {**Validator(RUN, accelerator, shards, shards).measure(clip)}
+    window = SilentFeatures(4)
+    rows = torch.load(folder / "rows.pt", weights_only=True)
+    half = slice(accelerator.process_index, None, accelerator.num_processes)
+    window.add(rows[half], rows[half])
+    found["silent"] = window.count(clip, accelerator)
+    (folder / f"found{accelerator.process_index}.json").write_text(json.dumps(found))
+    # A rank whose threads still run when Python ends is aborted now and then.
+    torch.distributed.destroy_process_group()
+
+
 @pytest.mark.slow
 def test_two_ranks_measure_what_one_does(
     clip: SparseClip, shards: list[str], tmp_path: Path
@@ -166,36 +179,9 @@ def test_two_ranks_measure_what_one_does(
     bad = {"x.png": b"no picture", "x.json": b'{"captions": ["x"], "label": "dog"}'}
     shards.insert(1, str(write_tar(tmp_path / "bad.tar", bad)))
     torch.save(clip.state_dict(), tmp_path / "clip.pt")
-    script = tmp_path / "measure.py"
-    script.write_text(
-        "import json, sys, torch; from dataclasses import replace; from pathlib import Path\n"
-        "from accelerate import Accelerator\n"
-        "from sparse_encoder.pretrain.silent_features import SilentFeatures\n"
-        "from sparse_encoder.pretrain.validation import Validator\n"
-        "from sparse_encoder.towers.model import SparseClip\n"
-        "from tests.sparse_encoder.pretrain.test_validation import RUN\n"
-        "folder, shards = Path(sys.argv[1]), json.loads(sys.argv[2])\n"
-        "clip = SparseClip.build(RUN.model)\n"
-        "clip.load_state_dict(torch.load(folder / 'clip.pt', weights_only=True))\n"
-        "accelerator = Accelerator(cpu=True)\n"
-        "found = Validator(RUN, accelerator, shards, shards).measure(clip)\n"
-        "window = SilentFeatures(4)\n"
-        "rows = torch.load(folder / 'rows.pt', weights_only=True)\n"
-        "half = slice(accelerator.process_index, None, accelerator.num_processes)\n"
-        "window.add(rows[half], rows[half])\n"
-        "found['silent'] = window.count(clip, accelerator)\n"
-        "(folder / f'found{accelerator.process_index}.json').write_text(json.dumps(found))\n"
-        # A rank whose threads still run when Python ends is aborted now and then.
-        "torch.distributed.destroy_process_group()\n"
-    )
     rows = torch.randn(6, 16) + 2
     torch.save(rows, tmp_path / "rows.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    here = {"PYTHONPATH": str(Path(__file__).parents[3])}  # not what may be installed
-    environment = {**os.environ, **here, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*command, str(script), str(tmp_path), json.dumps(shards)], env=environment, check=True
-    )
+    LocalRanks(measure_on_a_rank, tmp_path, shards).wait()
     alone = validator(pairs=shards, labelled=shards).measure(clip)
     window = SilentFeatures(100)
     window.add(rows, rows)

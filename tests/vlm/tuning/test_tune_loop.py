@@ -2,11 +2,10 @@
 
 import json
 import logging
-import os
 import resource
 import signal
-import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from sparse_encoder.doses import Doses
 from sparse_encoder.errors import SparsightError
 from sparse_encoder.pretrain.metrics import read_metrics
 from sparse_encoder.pretrain.state import newest_checkpoint
+from tests.ranks import LocalRanks
 from tests.tiny_model import write_tar
-from tests.two_processes import launch
 from tests.vlm.tuning.tuning_case import write_conversations, write_encoder
 from vlm.pipeline import Pipeline
 from vlm.tuning.loop import Tuner
@@ -55,22 +54,10 @@ class Data:
         named = {key.replace("__", "."): value for key, value in settings.items()}
         return tune("tiny-8x", out, {**SETTINGS, "words": self.words, **named}, **self.data)
 
-    def launch(self, out: Path, **settings: Any) -> subprocess.Popen[bytes]:
+    def launch(self, out: Path, **settings: Any) -> LocalRanks:
         """The same on two processes."""
-        code = (
-            "import json, sys; from pathlib import Path; from vlm.tuning.run import tune\n"
-            "out, settings, urls, talks, encoder = sys.argv[1:]\n"
-            "tune('tiny-8x', Path(out), json.loads(settings), urls=json.loads(urls), "
-            "conversations=[Path(talks)], encoder=Path(encoder))"
-        )
-        words = [
-            str(out),
-            json.dumps({**SETTINGS, "words": self.words, **settings}),
-            json.dumps(self.data["urls"]),
-            str(self.data["conversations"][0]),
-            str(self.data["encoder"]),
-        ]
-        return launch(out.parent / f"{out.name}.py", code, words)
+        all_settings = {**SETTINGS, "words": self.words, **settings}
+        return LocalRanks(partial(tune, **self.data), "tiny-8x", out, all_settings)
 
 
 @pytest.fixture
@@ -118,15 +105,14 @@ def test_a_run_that_stopped_goes_on_with_the_same_losses_and_weights(
 def test_two_ranks_killed_at_any_moment_go_on_with_the_same_losses(
     case: Data, tmp_path: Path
 ) -> None:
-    assert case.launch(tmp_path / "whole").wait(300) == 0
+    case.launch(tmp_path / "whole").wait()
     whole = json.loads((tmp_path / "whole" / "losses.json").read_text())
     run = case.launch(tmp_path / "killed")
     deadline = time.monotonic() + 300
     while newest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    assert case.launch(tmp_path / "killed").wait(300) == 0
+    run.kill()
+    case.launch(tmp_path / "killed").wait()
     assert json.loads((tmp_path / "killed" / "losses.json").read_text()) == whole
     assert len(whole) == 8
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
@@ -138,7 +124,7 @@ def test_two_ranks_learn_what_one_does(case: Data, tmp_path: Path) -> None:
     case.data["urls"] = []  # the order of conversations does not depend on ranks
     settings = {"edits.dropout": 0.0, "edits.amplify": 0.0}
     alone = case.tune(tmp_path / "alone", edits__dropout=0.0, edits__amplify=0.0)
-    assert case.launch(tmp_path / "two", **settings).wait(300) == 0
+    case.launch(tmp_path / "two", **settings).wait()
     two = json.loads((tmp_path / "two" / "losses.json").read_text())
     assert two == pytest.approx(alone, rel=1e-4)
 
