@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -55,12 +55,13 @@ class LocalRanks:
             self._readers[-1].start()
 
     def wait(self, seconds: float = 300) -> None:
-        """Until all have ended; fails with the last that each said where one did not end well."""
+        """Until all have ended, or one badly: then it fails with the last that each said."""
         end = monotonic() + seconds
-        for rank in self._ranks:
-            rank.join(max(0.0, end - monotonic()))
-        codes = [rank.exitcode for rank in self._ranks]
-        if any(codes):
+        while left := [rank.sentinel for rank in self._ranks if rank.exitcode is None]:
+            if any(self._codes()) or not wait(left, end - monotonic()):
+                break
+        codes = self._codes()
+        if any(code != 0 for code in codes):
             self.kill()
             said = "\n".join(text.decode(errors="replace") for text in self._said)
             raise AssertionError(f"the ranks ended with {codes} (None: not at all):\n{said}")
@@ -74,6 +75,9 @@ class LocalRanks:
         for rank in self._ranks:
             rank.join()
         self._close()
+
+    def _codes(self) -> list[int | None]:
+        return [rank.exitcode for rank in self._ranks]
 
     def _close(self) -> None:
         for reader in self._readers:
