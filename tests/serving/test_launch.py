@@ -84,6 +84,13 @@ sys.path.insert(0, {here!r})
 from conftest import FakePipeline
 from vlm.pipeline import Pipeline
 Pipeline.load = lambda *_, **__: FakePipeline()
+import serving.app
+from vlm.wordnet import wordnet
+make_app = serving.app.create_app
+def create_app(*arguments, **options):
+    print("WordNet read:", wordnet.cache_info().currsize, file=sys.stderr)
+    return make_app(*arguments, **options)
+serving.app.create_app = create_app
 from serving.cli.main import main
 main(["serve", "--no-demo", "--port", "0"])
 """
@@ -113,6 +120,7 @@ def test_serve_says_where_it_is_answers_and_ends_on_an_interrupt(tmp_path: Path)
         finally:
             process.kill()
     assert said[0] == "loading sparsight-mini ...\n"
+    assert "WordNet read: 1\n" in said  # a first request that takes something out would wait for it
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch has GNU's OpenMP on Linux")
