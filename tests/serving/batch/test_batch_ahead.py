@@ -13,6 +13,7 @@ import pytest
 from serving.batch import ahead
 from serving.batch.ahead import CRASHED, read_ahead
 from serving.batch.item import Item
+from tests.forks import FORKS
 
 
 @pytest.fixture
@@ -76,9 +77,8 @@ def _deadly(item: Item, keep_data: bool) -> object:
 
 @pytest.mark.slow
 def test_workers_end_with_a_run_that_was_killed(album: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    run = context.Process(target=_hold_workers, args=(there,))
+    here, there = FORKS.Pipe()
+    run = FORKS.Process(target=_hold_workers, args=(there,))
     run.start()
     assert here.poll(120)
     workers = here.recv()

@@ -1,6 +1,5 @@
 """What a run meets in the wild: each costs itself alone, or stops the run with what is written safe."""
 
-import multiprocessing
 import os
 import resource
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from serving.batch.run import Pace, caption_all
 from serving.batch.sources import open_sources
 from serving.cli.main import main
 from sparse_encoder.errors import SparsightError
+from tests.forks import FORKS
 from tests.tiny_model import png, tiny_pipeline
 from vlm.pipeline import Pipeline
 
@@ -115,9 +115,8 @@ def test_a_second_run_on_one_output_is_refused(album: Path) -> None:
 def test_a_disk_that_fills_up_stops_the_run_with_what_was_written_safe(album: Path) -> None:
     for n in range(20):
         (album / f"{n:02d}.png").write_bytes(png(n))
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_fill, args=(there, str(album.parent)))
+    here, there = FORKS.Pipe()
+    process = FORKS.Process(target=_fill, args=(there, str(album.parent)))
     process.start()
     said = here.recv() if here.poll(120) else "it said nothing"
     process.join()

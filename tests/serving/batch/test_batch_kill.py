@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ranks import FORKS
+from tests.forks import FORKS
 from tests.serving.batch.killed_run import caption_album
 from tests.tiny_model import png
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from pathlib import Path
 
 import pytest
@@ -97,10 +96,7 @@ def test_two_ranks_killed_at_any_moment_go_on_with_the_same_losses(
     LocalRanks(pretrain, PRESET, shards, tmp_path / "whole", settings).wait()
     whole = json.loads((tmp_path / "whole" / "losses.json").read_text())
     run = LocalRanks(pretrain, PRESET, shards, tmp_path / "killed", settings)
-    deadline = time.monotonic() + 300
-    while newest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    run.kill()
+    run.kill_once(lambda: newest_checkpoint(tmp_path / "killed") is not None)
     LocalRanks(pretrain, PRESET, shards, tmp_path / "killed", settings).wait()
     assert json.loads((tmp_path / "killed" / "losses.json").read_text()) == whole
     assert len(whole) == 12

@@ -4,7 +4,6 @@ import json
 import logging
 import resource
 import signal
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,10 +107,7 @@ def test_two_ranks_killed_at_any_moment_go_on_with_the_same_losses(
     case.launch(tmp_path / "whole").wait()
     whole = json.loads((tmp_path / "whole" / "losses.json").read_text())
     run = case.launch(tmp_path / "killed")
-    deadline = time.monotonic() + 300
-    while newest_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    run.kill()
+    run.kill_once(lambda: newest_checkpoint(tmp_path / "killed") is not None)
     case.launch(tmp_path / "killed").wait()
     assert json.loads((tmp_path / "killed" / "losses.json").read_text()) == whole
     assert len(whole) == 8
