@@ -30,7 +30,6 @@ class LocalRanks:
         # The store is this process's, as it is torchrun's own: its port is free, and no rank waits for another's.
         self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         shared = {
-            **os.environ,
             "WORLD_SIZE": str(n),
             "LOCAL_WORLD_SIZE": str(n),
             "MASTER_ADDR": "127.0.0.1",
@@ -44,8 +43,8 @@ class LocalRanks:
         for rank in range(n):
             # A file that takes the output would fall under the limit of a test of a full disk.
             reader, writer = FORKS.Pipe(duplex=False)
-            environment = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            process = FORKS.Process(target=_run, args=(writer, environment, target, arguments))
+            variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            process = FORKS.Process(target=_run, args=(writer, variables, target, arguments))
             process.start()
             writer.close()
             self._ranks.append(process)
@@ -97,13 +96,12 @@ class LocalRanks:
 
 def _run(
     writer: Connection,
-    environment: dict[str, str],
+    variables: dict[str, str],
     target: Callable[..., object],
     arguments: tuple[Any, ...],
 ) -> None:
     os.setsid()  # what it starts is killed with it
-    os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(variables)
     for stream in (1, 2):
         os.dup2(writer.fileno(), stream)
     writer.close()
